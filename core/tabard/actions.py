@@ -1,0 +1,111 @@
+"""What is about to happen: values that name a call, free of any framework.
+
+>>> ToolCall("claims_db.query", {"table": "claims"}).name
+'claims_db.query'
+>>> ModelCall("gpt-4o", provider="openai").name
+'openai/gpt-4o'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """An agent is about to run a tool.
+
+    Attributes:
+        name: The tool's name as registered, for example `claims_db.query`.
+        arguments: The arguments as they will run. Read during admission, never changed or kept.
+        injected: Names in `arguments` that the host application supplied, not the model. They may
+            be constrained by a grant, and are not refused for being unknown to it.
+        call_id: The framework's or provider's id of this call, for correlation only.
+    """
+
+    name: str
+    arguments: Mapping[str, object] = field(default_factory=dict, repr=False)
+    injected: frozenset[str] = field(default=frozenset(), kw_only=True)
+    call_id: str | None = field(default=None, kw_only=True)
+
+    kind = "tool"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """An agent is about to call a model.
+
+    Attributes:
+        model: The model's name as the provider knows it, or `provider/model`.
+        provider: The provider's name, for example `openai`; joined to the model with a slash.
+        call_id: The framework's id of this call, for correlation only.
+    """
+
+    model: str
+    provider: str | None = field(default=None, kw_only=True)
+    call_id: str | None = field(default=None, kw_only=True)
+
+    kind = "model"
+
+    @property
+    def name(self) -> str:
+        """The name a policy matches: `provider/model`, or the model alone."""
+        return f"{self.provider}/{self.model}" if self.provider else self.model
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """An agent is about to search a document source.
+
+    A policy grants it like a tool, under the name `retrieval.<source>` with the argument `query`.
+
+    Attributes:
+        source: The retriever's name.
+        query: What is searched for.
+        call_id: The framework's id of this call, for correlation only.
+    """
+
+    source: str
+    query: str = field(default="", repr=False)
+    call_id: str | None = field(default=None, kw_only=True)
+
+    kind = "retrieval"
+
+    @property
+    def name(self) -> str:
+        """The name a policy matches: `retrieval.<source>`."""
+        return f"retrieval.{self.source}"
+
+    @property
+    def arguments(self) -> Mapping[str, object]:
+        """The arguments a grant can constrain."""
+        return {"query": self.query}
+
+    @property
+    def injected(self) -> frozenset[str]:
+        """Nothing of a search is supplied by the host."""
+        return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """An agent is about to hand work to another agent.
+
+    Attributes:
+        to: The name of the agent that takes over.
+        call_id: The framework's id of this call, for correlation only.
+    """
+
+    to: str
+    call_id: str | None = field(default=None, kw_only=True)
+
+    kind = "delegation"
+
+    @property
+    def name(self) -> str:
+        """The name a policy matches: the other agent's name."""
+        return self.to
+
+
+Action = ToolCall | ModelCall | Retrieval | Delegation
