@@ -1,0 +1,60 @@
+"""The members of an audit record, as JSON text, with nothing in them that should stay out.
+
+Arguments appear as a keyed commitment and their names, never as values.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tabard.actions import Action
+
+_MAX_NAME = 200
+_ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+
+encode = json.JSONEncoder(separators=(",", ":")).encode
+"""Writes compact ASCII JSON."""
+
+_encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
+
+def commit_to(secret: bytes, value: object) -> str:
+    """HMAC-SHA256 (hex) of a plain JSON value under the home's secret.
+
+    Whoever has the secret and the value can show that they belong together; the commitment alone
+    tells nothing, not even for a value that could be guessed.
+    """
+    return hmac.digest(secret, _encode_sorted(value).encode("ascii"), "sha256").hex()
+
+
+def pseudonym(secret: bytes, user: str) -> str:
+    """A keyed pseudonym (HMAC-SHA256, hex) for the user on whose behalf an agent works."""
+    return hmac.digest(secret, b"user\x00" + user.encode(), "sha256").hex()
+
+
+def action_field(
+    action: Action, arguments: Mapping[str, object] | None, secret: bytes
+) -> str:
+    """The member `action` of a record.
+
+    Args:
+        action: What is about to happen.
+        arguments: Its arguments as plain JSON values, or None when they could not be examined.
+        secret: The key of the commitment.
+    """
+    members: dict[str, Any] = {"kind": action.kind, "name": action.name[:_MAX_NAME]}
+    if action.call_id is not None:
+        members["call_id"] = str(action.call_id)[:_MAX_NAME]
+    if arguments:
+        # A model chooses the names it sends, so only what looks like a parameter is written out.
+        names = [name for name in arguments if _ARGUMENT_NAME.fullmatch(name)]
+        members["args"] = {
+            "commit": commit_to(secret, arguments),
+            "n": len(arguments),
+            "names": names,
+        }
+    return f'"action":{encode(members)}'

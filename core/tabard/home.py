@@ -1,0 +1,84 @@
+"""The folder where an installation lives: database, keys, trust bundle.
+
+`.tabard/{state.db, keys/ (0700, files 0600), bundle.json}`; `$TABARD_HOME` and `$TABARD_STORE`
+override where it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabard.errors import ConfigurationError
+
+DEFAULT_HOME = ".tabard"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one installation."""
+
+    path: Path
+    database: Path
+
+    @classmethod
+    def locate(cls, home: str | os.PathLike[str] | None = None) -> Home:
+        """Find the home: the argument, else `$TABARD_HOME`, else `.tabard` here.
+
+        Raises:
+            ConfigurationError: `$TABARD_STORE` names a kind of store this version does not have.
+        """
+        path = Path(home if home is not None else os.environ.get("TABARD_HOME") or DEFAULT_HOME)
+        store = os.environ.get("TABARD_STORE", "")
+        if "://" in store:
+            scheme = store.partition("://")[0]
+            raise ConfigurationError(
+                f"$TABARD_STORE: expected the path of a SQLite file, found a {scheme} address"
+            )
+        return cls(path, Path(store) if store else path / "state.db")
+
+    @property
+    def signing_key(self) -> Path:
+        """The authority's signing key."""
+        return self.path / "keys" / "issuer.pem"
+
+    @property
+    def bundle(self) -> Path:
+        """The trust bundle: the public keys an enforcing process needs."""
+        return self.path / "bundle.json"
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner only.
+
+        Raises:
+            ConfigurationError: It cannot be made, or is not a folder.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path}: the home cannot be created: {error.strerror}"
+            ) from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from creating this home at the same time.
+
+        Raises:
+            ConfigurationError: The home cannot be written.
+        """
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{self.path}: the home cannot be written: {error.strerror}"
+            ) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,106 @@
+"""An admitted call in progress; it ends in exactly one outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tabard.actions import Action
+from tabard.audit.fields import encode
+
+if TYPE_CHECKING:
+    from tabard.guard import Guard
+    from tabard.policy import Decision
+    from tabard.session import Session
+
+
+class Permit:
+    """Permission for one call, already on record.
+
+    As a context manager it settles, or fails on an exception:
+
+    ```python
+    with guard.admit(ToolCall("search", {"q": "tabard"})) as permit:
+        rows = run_query()
+    ```
+
+    Attributes:
+        action: What was admitted.
+        call: The id of the decision's record; the outcome names it.
+        decision: Why it was admitted.
+        session: Whose call it is.
+    """
+
+    __slots__ = ("_guard", "_open", "_started", "action", "call", "decision", "session")
+
+    def __init__(
+        self, *, guard: Guard, session: Session, action: Action, decision: Decision, call: str
+    ) -> None:
+        self._guard = guard
+        self._open = True
+        self._started = time.monotonic_ns()
+        self.session = session
+        self.action = action
+        self.decision = decision
+        self.call = call
+
+    def settle(self, result: object = None, *, usage: Mapping[str, int] | None = None) -> bool:
+        """Record that the call has ended well.
+
+        Args:
+            result: What it returned; looked at by nobody and kept nowhere.
+            usage: Tokens by kind, for example `{"input_tokens": 12, "output_tokens": 3}`.
+
+        Returns:
+            False when the call had an outcome already. Never raises: if the record cannot be
+            written now, it is written before any other call is admitted.
+        """
+        return self._end({"status": "ok"}, usage)
+
+    def fail(self, error: BaseException | str) -> bool:
+        """Record that the call has failed; keeps the error's type, never its text.
+
+        Returns:
+            False when the call had an outcome already.
+        """
+        kind = error if isinstance(error, str) else type(error).__name__
+        return self._end({"status": "error", "error_type": kind[:100]}, None)
+
+    def _end(self, outcome: dict[str, object], usage: Mapping[str, int] | None) -> bool:
+        with self.session.lock:
+            if not self._open:
+                return False
+            self._open = False
+        outcome["duration_ms"] = (time.monotonic_ns() - self._started) // 10_000 / 100
+        counts = {
+            name: count for name, count in (usage or {}).items() if type(count) is int and count >= 0
+        }
+        fields = (
+            f'{self.session.fields()},"call":"{self.call}",'
+            f'"action":{encode({"kind": self.action.kind, "name": self.action.name[:200]})},'
+            f'"outcome":{encode(outcome)}' + (f',"usage":{encode(counts)}' if counts else "")
+        )
+        self._guard.write_outcome(f"{self.action.kind}.outcome", fields)
+        return True
+
+    def __enter__(self) -> Self:
+        """The call is running."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Settle, or fail on an exception."""
+        if error is None:
+            self.settle()
+        else:
+            self.fail(error)
+
+    def __repr__(self) -> str:
+        """Names the call and the action, never its arguments."""
+        return f"<Permit {self.call} for {self.action.name}>"

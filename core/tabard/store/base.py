@@ -1,0 +1,65 @@
+"""What the guard and the authority need of a store, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from tabard.audit.verify import StoredRecord
+from tabard.identity.agent import Agent
+
+
+class Transaction(Protocol):
+    """All or nothing: what is read here is still true when what is written here is kept.
+
+    Leaving the `with` block commits; an exception rolls back.
+    """
+
+    def __enter__(self) -> Self:
+        """Begin."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Commit, or roll back after an exception."""
+
+    def status(self, spiffe_id: str) -> str | None:
+        """Whether an identity is `active` or `revoked`; None when it is not registered."""
+
+    def append(self, kind: str, fields: str) -> str:
+        """Add a record to the log; returns its id."""
+
+    def add_agent(self, agent: Agent) -> None:
+        """Register an identity."""
+
+    def revoke(self, spiffe_id: str, reason: str) -> None:
+        """Mark an identity as revoked."""
+
+
+class Store(Protocol):
+    """Where identities and the log are kept. Every method raises `StoreError` on failure."""
+
+    trust_domain: str
+    secret: bytes
+
+    def transaction(self, now: float) -> Transaction:
+        """Begin a transaction at `now` (POSIX seconds, the time its records carry)."""
+
+    def agents(self) -> list[Agent]:
+        """Every registered identity, by name."""
+
+    def find_agent(self, spiffe_id: str) -> Agent | None:
+        """One identity as it is now."""
+
+    def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
+        """The log from entry `after + 1` on, oldest first."""
+
+    def extent(self) -> tuple[int, int]:
+        """How many entries the log ever took, and the index of the last one that is there."""
+
+    def close(self) -> None:
+        """Write the closing entry of this writer and let go of the database."""

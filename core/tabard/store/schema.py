@@ -1,0 +1,82 @@
+"""The tables of a SQLite home and how older ones are brought up to date."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+APPLICATION_ID = 0x74616264
+"""`tabd`: marks a SQLite file as tabard's, so that a foreign database is never written to."""
+
+VERSION = 1
+"""`PRAGMA user_version` of a database with every migration below applied."""
+
+_TABLES = """
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE agent (
+    spiffe_id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    team TEXT NOT NULL,
+    environment TEXT NOT NULL,
+    purpose TEXT,
+    owner TEXT,
+    attributes TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('active', 'revoked')),
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER,
+    reason TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX agent_by_name ON agent (name);
+
+-- AUTOINCREMENT: the highest index ever given is kept, so a missing tail shows.
+CREATE TABLE record (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    leaf BLOB NOT NULL,
+    body TEXT NOT NULL
+) STRICT;
+
+-- Guard rails against mistakes; the evidence is the chain.
+CREATE TRIGGER record_is_final BEFORE UPDATE ON record
+BEGIN SELECT raise(ABORT, 'audit records are never changed'); END;
+CREATE TRIGGER record_stays BEFORE DELETE ON record
+BEGIN SELECT raise(ABORT, 'audit records are never deleted'); END;
+CREATE TRIGGER identity_stays BEFORE DELETE ON agent
+BEGIN SELECT raise(ABORT, 'an identity is never deleted, so that it is never reused'); END;
+"""
+
+
+def migrate(connection: sqlite3.Connection, *, trust_domain: str) -> None:
+    """Create the tables, or bring those of an older version up to date."""
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations("tabard")
+
+    @migrations(name="0001_identity_and_record")
+    def create(database: Database) -> None:
+        for statement in _split(_TABLES):
+            database.execute(statement)
+        database.execute("INSERT INTO meta VALUES ('trust_domain', ?)", [trust_domain])
+        database.execute("INSERT INTO meta VALUES ('secret', ?)", [os.urandom(32).hex()])
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {VERSION}")
+
+    migrations.apply(Database(connection))
+
+
+def _split(script: str) -> list[str]:
+    """The statements of a script; `executescript` would commit the migration half-way."""
+    statements, pending = [], ""
+    for line in script.splitlines():
+        pending += line + "\n"
+        if sqlite3.complete_statement(pending):
+            statements.append(pending.strip())
+            pending = ""
+    return statements

@@ -1,0 +1,85 @@
+"""What the guard concludes about one call, and the refusal that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tabard.audit.fields import encode
+from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, NotPermitted
+from tabard.policy import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision and, for a denial, the class of the refusal to raise."""
+
+    decision: Decision
+    error: type[AccessDenied] = NotPermitted
+
+    @property
+    def permits(self) -> bool:
+        """Whether the call goes ahead. Only what the policy denies is softened by shadow mode."""
+        return self.decision.permits
+
+    @property
+    def is_about_policy(self) -> bool:
+        """Whether the policy spoke, so that only the agent's liveness is still open."""
+        return self.error is NotPermitted
+
+    @classmethod
+    def unidentified(cls, code: str, reason: str) -> Verdict:
+        """Who is calling is not established; never softened by shadow mode."""
+        return cls(Decision(effect="deny", code=code, reason=reason), AuthenticationFailed)
+
+    @classmethod
+    def undecidable(cls, code: str, reason: str) -> Verdict:
+        """Tabard itself could not decide; never softened by shadow mode."""
+        return cls(Decision(effect="deny", code=code, reason=reason), GuardUnavailable)
+
+    @classmethod
+    def of(cls, refusal: AccessDenied) -> Verdict:
+        """The verdict that a refusal raised further down stands for."""
+        return cls(Decision(effect="deny", code=refusal.code, reason=refusal.reason), type(refusal))
+
+    def refusal(self, *, agent: str | None, action: str | None = None) -> AccessDenied:
+        """The exception to raise for this denial."""
+        decision = self.decision
+        return self.error(
+            code=decision.code,
+            reason=decision.reason,
+            rule=decision.rule,
+            agent=agent,
+            action=action,
+        )
+
+    def field(self, policy_digest: str) -> str:
+        """The member `decision` of a record, as JSON text."""
+        decision = self.decision
+        return '"decision":' + encode(
+            {
+                "effect": decision.effect,
+                "code": decision.code,
+                "rule": decision.rule,
+                "reason": decision.reason,
+                "mode": decision.mode,
+                "policy": policy_digest,
+            }
+        )
+
+
+REVOKED = Verdict.unidentified("token_revoked", "the agent's identity has been revoked")
+NO_IDENTITY = Verdict.unidentified(
+    "no_identity", "no agent is logged in here; use `with guard.login(...)` around the call"
+)
+FOREIGN_SESSION = Verdict.unidentified(
+    "foreign_session", "the session was not made by this guard's login"
+)
+SESSION_CLOSED = Verdict.unidentified("session_closed", "the session has been closed")
+MALFORMED = Verdict(
+    Decision(effect="deny", code="malformed_action", reason="the action is not one tabard knows")
+)
+UNEXAMINABLE = Verdict(
+    Decision(
+        effect="deny", code="arg.type", reason="an argument has no plain JSON form to be examined"
+    )
+)
