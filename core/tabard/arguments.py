@@ -48,9 +48,7 @@ def _plain(value: object, budget: list[int], depth: int) -> object:
     return _plain(_convert(value), budget, depth - 1)
 
 
-def _plain_mapping(
-    value: Mapping[str, object], budget: list[int], depth: int
-) -> dict[str, object]:
+def _plain_mapping(value: Mapping[str, object], budget: list[int], depth: int) -> dict[str, object]:
     plain: dict[str, object] = {}
     for name, item in value.items():
         if type(name) is not str:

@@ -3,6 +3,7 @@
 ```
 TabardError
 +- ConfigurationError          policy file, home, keys: what was found, what was expected, where
+|  +- InvalidSpiffeId          text that is no SPIFFE ID
 +- StoreError                  the store could not be read or written
 +- AuditError                  the log does not verify; names the entry
 +- AccessDenied                a call was refused; it did not run
@@ -29,6 +30,10 @@ class TabardError(Exception):
 
 class ConfigurationError(TabardError):
     """A file, key or setting is not usable; the message says what, where and what was expected."""
+
+
+class InvalidSpiffeId(ConfigurationError):
+    """Text that is not a SPIFFE ID, or a part that may not stand in one."""
 
 
 class StoreError(TabardError):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.arguments import plain_arguments
 from tabard.clock import CLOCK_SKEW, Clock, read_clock
-from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable
-from tabard.login import renew
+from tabard.errors import AccessDenied, GuardUnavailable
 from tabard.identity import TokenVerifier
+from tabard.login import renew
 from tabard.policy import Policy, decide
 from tabard.session import Session
 from tabard.verdict import (
@@ -75,9 +75,7 @@ class Judge:
         if known is None:
             verdict = NO_IDENTITY if session is None else FOREIGN_SESSION
         else:
-            verdict = self._check_session(known, now) or self._decide(
-                action, arguments, known, now
-            )
+            verdict = self._check_session(known, now) or self._decide(action, arguments, known, now)
         return Judgement(verdict, action, arguments, known, now)
 
     def _check_session(self, session: Session, now: float) -> Verdict | None:

@@ -75,7 +75,9 @@ class Permit:
             self._open = False
         outcome["duration_ms"] = (time.monotonic_ns() - self._started) // 10_000 / 100
         counts = {
-            name: count for name, count in (usage or {}).items() if type(count) is int and count >= 0
+            name: count
+            for name, count in (usage or {}).items()
+            if type(count) is int and count >= 0
         }
         fields = (
             f'{self.session.fields()},"call":"{self.call}",'

@@ -36,9 +36,7 @@ def pseudonym(secret: bytes, user: str) -> str:
     return hmac.digest(secret, b"user\x00" + user.encode(), "sha256").hex()
 
 
-def action_field(
-    action: Action, arguments: Mapping[str, object] | None, secret: bytes
-) -> str:
+def action_field(action: Action, arguments: Mapping[str, object] | None, secret: bytes) -> str:
     """The member `action` of a record.
 
     Args:

@@ -108,9 +108,7 @@ def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
     """The field names of the section at `loc`, found by walking the models' annotations."""
     section: type[BaseModel] = Document
     for part in loc:
-        field = next(
-            (f for n, f in section.model_fields.items() if part in (n, f.alias)), None
-        )
+        field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
         if field is not None and (inner := _model_in(field.annotation)) is not None:
             section = inner
     return sorted(field.alias or name for name, field in section.model_fields.items())

@@ -33,9 +33,7 @@ _Result = TypeVar("_Result")
 _PAGE = 1000
 _BEGIN = "BEGIN IMMEDIATE"  # a deferred transaction that turns into a writer fails at once
 _INSERT = "INSERT INTO record (leaf, body) VALUES (?, ?)"
-_AGENT = (
-    "SELECT spiffe_id, name, team, environment, purpose, owner, attributes, status FROM agent"
-)
+_AGENT = "SELECT spiffe_id, name, team, environment, purpose, owner, attributes, status FROM agent"
 
 
 class SqliteStore:
@@ -236,7 +234,9 @@ class SqliteTransaction:
         """Add a record to the log; returns its id."""
         store = self._store
         if store._chain.empty:
-            _, body, leaf = store._chain.link("writer.open", opening_fields(store._parent), self._now)
+            _, body, leaf = store._chain.link(
+                "writer.open", opening_fields(store._parent), self._now
+            )
             self._db.execute(_INSERT, (leaf, body))
         record_id, body, leaf = store._chain.link(kind, fields, self._now)
         self._db.execute(_INSERT, (leaf, body))

@@ -1,0 +1,50 @@
+"""Puts the commands together and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tabard.cli import agent, audit
+from tabard.cli.output import complain
+from tabard.errors import AccessDenied, AuditError, TabardError
+
+app = typer.Typer(
+    help="Which agent made this call, was it allowed to, and can you prove it?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(agent.app, name="agent")
+app.add_typer(audit.app, name="audit")
+
+
+@app.callback()
+def set_home(
+    context: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option(help="The home folder.", envvar="TABARD_HOME", show_default=".tabard"),
+    ] = None,
+) -> None:
+    """Remember where the home is for the command that follows."""
+    context.obj = home
+
+
+def main() -> None:
+    """Run the command line: exit 0 ok, 1 refused or tampered with, 2 unusable input."""
+    try:
+        app()
+    except (AccessDenied, AuditError) as error:
+        complain(str(error))
+        sys.exit(1)
+    except TabardError as error:
+        complain(str(error))
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader (`head`, a pager) has gone; that is its right and no failure of ours.
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,50 @@
+"""What commands print: tables for people, JSON lines for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+_FIRST_PRINTABLE = 32
+_DELETE = 127
+
+
+def clean(value: object) -> str:
+    """Text without control characters: what a model wrote must not steer a terminal."""
+    text = "" if value is None else str(value)
+    return "".join(c if ord(c) >= _FIRST_PRINTABLE and ord(c) != _DELETE else "?" for c in text)
+
+
+def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line, ASCII only."""
+    for row in rows:
+        typer.echo(json.dumps(row))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on standard output."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    Console().print(table)
+
+
+def say(text: str) -> None:
+    """One line on standard output."""
+    Console().print(Text(clean(text)), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """One line on standard error for each line of a message."""
+    for line in text.splitlines():
+        Console(stderr=True).print(Text(f"tabard: {clean(line)}"), soft_wrap=True)

@@ -1,0 +1,21 @@
+"""WHO is calling: SPIFFE IDs, keys, trust bundles, tokens and their verification."""
+
+from tabard.identity.agent import Agent
+from tabard.identity.bundle import TrustBundle
+from tabard.identity.keys import SigningKey
+from tabard.identity.source import RenewingSource
+from tabard.identity.spiffe_id import SpiffeId
+from tabard.identity.token import mint_token
+from tabard.identity.verifier import TokenVerifier, VerifiedToken, fingerprint
+
+__all__ = [
+    "Agent",
+    "RenewingSource",
+    "SigningKey",
+    "SpiffeId",
+    "TokenVerifier",
+    "TrustBundle",
+    "VerifiedToken",
+    "fingerprint",
+    "mint_token",
+]

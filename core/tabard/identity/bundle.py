@@ -1,0 +1,158 @@
+"""The trust bundle: the public keys by which a trust domain's tokens are verified.
+
+A SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4): a JWK Set with a sequence number.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tabard.errors import ConfigurationError
+from tabard.identity.keys import SigningKey
+from tabard.identity.spiffe_id import SpiffeId
+from tabard.identity.strict_json import parse_object
+
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_COORDINATE_LENGTH = 43
+
+
+class TrustBundle:
+    """The keys of one trust domain.
+
+    Attributes:
+        trust_domain: Whose keys these are.
+        sequence: `spiffe_sequence`: grows with every change.
+    """
+
+    __slots__ = ("_document", "_keys", "sequence", "trust_domain")
+
+    def __init__(
+        self, trust_domain: str, keys: Mapping[str, ec.EllipticCurvePublicKey], document: Any
+    ) -> None:
+        self.trust_domain = trust_domain
+        self.sequence: int = document.get("spiffe_sequence", 0)
+        self._keys = dict(keys)
+        self._document = document
+
+    @classmethod
+    def of(cls, *keys: SigningKey, trust_domain: str, sequence: int = 1) -> Self:
+        """The bundle that trusts the given keys."""
+        document = {
+            "spiffe_sequence": sequence,
+            "spiffe_refresh_hint": 300,
+            "keys": [{**key.jwk, "use": "jwt-svid", "alg": "ES256"} for key in keys],
+        }
+        return cls.from_jwks(json.dumps(document), trust_domain=trust_domain)
+
+    @classmethod
+    def from_jwks(cls, text: str | bytes, *, trust_domain: str) -> Self:
+        """Read a bundle.
+
+        Elements with an unknown `use` or `kty` are left out, as the standard asks. An empty key
+        list trusts nothing.
+
+        Raises:
+            ConfigurationError: It is no bundle, names a member twice, or holds a private, damaged
+                or duplicate key; nothing of it is trusted then.
+        """
+        SpiffeId.parse(f"spiffe://{trust_domain}")
+        try:
+            document = parse_object(text)
+        except ValueError as error:
+            raise ConfigurationError(f"trust bundle: {error}") from None
+        elements = document.get("keys")
+        sequence = document.get("spiffe_sequence", 0)
+        if not isinstance(elements, list) or type(sequence) is not int or sequence < 0:
+            raise ConfigurationError(
+                "trust bundle: expected `keys` (a list) and `spiffe_sequence` (a number)"
+            )
+        keys: dict[str, ec.EllipticCurvePublicKey] = {}
+        for index, element in enumerate(elements):
+            found = _read_key(element, f"trust bundle: keys.{index}")
+            if found is None:
+                continue
+            if found[0] in keys:
+                raise ConfigurationError(f"trust bundle: keys.{index}: duplicate `kid`")
+            keys[found[0]] = found[1]
+        return cls(trust_domain, keys, document)
+
+    @classmethod
+    def load(cls, path: Path, *, trust_domain: str) -> Self:
+        """Read a bundle from a file.
+
+        Raises:
+            ConfigurationError: It is missing or not a bundle.
+        """
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"{path}: no readable bundle: {error.strerror}") from None
+        try:
+            return cls.from_jwks(text, trust_domain=trust_domain)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Replace a bundle file as a whole.
+
+        Raises:
+            ConfigurationError: It cannot be written.
+        """
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with draft.open("w") as file:
+                file.write(self.to_jwks())
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError as error:
+            raise ConfigurationError(f"{path}: cannot write: {error.strerror}") from None
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def to_jwks(self) -> str:
+        """The bundle as it is published."""
+        return json.dumps(self._document, indent=2) + "\n"
+
+    def key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
+        """The key of that id, or None."""
+        return self._keys.get(kid)
+
+    def __len__(self) -> int:
+        """How many keys are trusted for tokens."""
+        return len(self._keys)
+
+
+def _read_key(element: object, where: str) -> tuple[str, ec.EllipticCurvePublicKey] | None:
+    """One key of a bundle, or None when it is not for tokens of ours."""
+    if not isinstance(element, dict):
+        raise ConfigurationError(f"{where}: expected an object")
+    if _PRIVATE_MEMBERS & element.keys():
+        raise ConfigurationError(f"{where}: holds private key material; treat it as exposed")
+    if element.get("use") != "jwt-svid" or element.get("kty") != "EC":
+        return None
+    kid = element.get("kid")
+    if not isinstance(kid, str) or not kid:
+        raise ConfigurationError(f"{where}: expected a `kid`")
+    if element.get("crv") != "P-256":
+        return None
+    if element.get("alg", "ES256") != "ES256":
+        raise ConfigurationError(f"{where}: a P-256 key is for ES256, found another `alg`")
+    try:
+        x, y = (_coordinate(element.get(name)) for name in ("x", "y"))
+        return kid, ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    except ValueError:
+        raise ConfigurationError(f"{where}: not a point of P-256") from None
+
+
+def _coordinate(text: object) -> int:
+    if not isinstance(text, str) or len(text) != _COORDINATE_LENGTH or not text.isascii():
+        raise ValueError("not a coordinate")
+    return int.from_bytes(base64.b64decode(text + "=", altchars=b"-_", validate=True), "big")

@@ -1,0 +1,105 @@
+"""What every test may use: a home with two agents, a clock one can turn, and a policy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tabard import Authority, Guard, Session
+
+NOW = 1_800_000_000.0  # Friday 2027-01-15 08:00:00 UTC
+
+POLICY = """\
+version: 1
+sets: {gpt4-class: ["openai/gpt-4", "openai/gpt-4o*"]}
+agents:
+  claims-agent:
+    match: {team: claims, environment: [prod, staging]}
+    models: {allow: ["@gpt4-class"]}
+    scope: {claimant_id: optional}
+    grants:
+      - id: claims-read
+        tools: ["claims_db.query"]
+        args:
+          table: {enum: [claims, claim_events]}
+          claimant_id: {equals_scope: claimant_id}
+          max_rows: {type: integer, min: 1, max: 100, optional: true}
+      - {id: lookup, tools: ["policy_lookup"], args: {policy_no: {regex: "POL-[0-9]{6,10}"}}}
+  analytics-agent:
+    match: {team: analytics}
+    grants:
+      - {id: stats, tools: ["stats.*"], unknown_args: allow}
+deny:
+  - id: no-secrets
+    tools: ["**"]
+    any_arg: {regex: "(?i).*sk-[a-z0-9]{20,}.*"}
+    reason: "credential in arguments"
+"""
+
+
+@dataclass
+class TurnableClock:
+    """A clock that stands still until it is turned."""
+
+    now: float = field(default=NOW)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def _no_tabard_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("TABARD_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock() -> TurnableClock:
+    """A clock that stands still at `NOW` until a test turns it."""
+    return TurnableClock()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where this test's installation lives."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def authority(home: Path, clock: TurnableClock) -> Iterator[Authority]:
+    """An authority with a claims agent and an analytics agent."""
+    with Authority.open(home, trust_domain="acme.example", clock=clock) as opened:
+        opened.register("claims-agent", team="claims", environment="prod")
+        opened.register("analytics-agent", team="analytics", environment="prod")
+        yield opened
+
+
+@pytest.fixture
+def policy_text() -> str:
+    """The policy both agents live under."""
+    return POLICY
+
+
+@pytest.fixture
+def guard(
+    home: Path, authority: Authority, clock: TurnableClock, policy_text: str
+) -> Iterator[Guard]:
+    """A guard over the authority's home."""
+    with Guard.open(home, policy=policy_text, clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def session(guard: Guard, authority: Authority) -> Session:
+    """The claims agent's session for claimant C-1, not yet current."""
+    return guard.login(authority.issue("claims-agent"), scope={"claimant_id": "C-1"})
+
+
+@pytest.fixture
+def log_types(guard: Guard) -> Callable[[], list[str]]:
+    """The types of every record so far."""
+    return lambda: [record["type"] for record in guard.records()]

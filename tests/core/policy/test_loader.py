@@ -1,0 +1,169 @@
+"""What the loader refuses, and that it says where, what was found and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tabard import ConfigurationError, TabardError
+from tabard.policy import load
+
+HEAD = "version: 1\n"
+
+
+def message(text: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(HEAD + text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("agnets: {}", ["agnets", "unknown field", "did you mean `agents`"]),
+        ("agents: {a: {grant: []}}", ["agents.a.grant", "did you mean `grants`"]),
+        (
+            "agents: {a: {grants: [{tool: [x]}]}}",
+            ["agents.a.grants.0.tool", "did you mean `tools`"],
+        ),
+        ("agents: {a: {grants: [{id: g}]}}", ["agents.a.grants.0.tools", "required"]),
+        ("agents: {a: {grants: [{tools: []}]}}", ["agents.a.grants.0.tools"]),
+        ("agents: {a: {grants: [{tools: x}]}}", ["agents.a.grants.0.tools", "found 'x'"]),
+        ("agents: {a: {grants: [{tools: ['***']}]}}", ["never `***`"]),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {regex: '(a'}}}]}}", ["args.x", "RE2"]),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {regex: '(?=a)'}}}]}}", ["args.x", "RE2"]),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {enum: []}}}]}}", ["args.x.enum"]),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {min: .nan}}}]}}", ["args.x", "NaN"]),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {max_length: -1}}}]}}", ["max_length"]),
+        (
+            "agents: {a: {grants: [{tools: [t], args: {x: {typ: string}}}]}}",
+            ["did you mean `type`"],
+        ),
+        (
+            "agents: {a: {grants: [{tools: [t], args: {x: {equals_scope: k}}}]}}",
+            ["agents.a.grants.0.args.x.equals_scope", "no scope key `k`"],
+        ),
+        (
+            "agents: {a: {grants: [{tools: [t], args: {x: {each: {equals_scope: k}}}}]}}",
+            ["no scope key `k`"],
+        ),
+        ("agents: {a: {grants: [{id: g, tools: [t]}, {id: g, tools: [u]}]}}", ["used 2 times"]),
+        ("agents: {a: {windows: [w]}}", ["agents.a.windows", "no window `w`"]),
+        ("agents: {a: {models: {allow: ['@s']}}}", ["agents.a.models.allow", "no set `@s`"]),
+        ("agents: {a: {delegates_to: [b]}}", ["no agent `b`", "expected one of: a"]),
+        ("agents: {a: {mode: off}}", ["agents.a.mode", "found 'off'"]),
+        ("agents: {a: {scope: {k: maybe}}}", ["agents.a.scope.k"]),
+        ("agents: {'a b': {}}", ["agents.a b"]),
+        ("agents: [a]", ["agents"]),
+        ("windows: {w: {tz: Mars/Base, from: '07:30', to: '19:00'}}", ["unknown time zone"]),
+        ("windows: {w: {tz: UTC, from: 7, to: '19:00'}}", ["windows.w.from", "time of day"]),
+        ("windows: {w: {tz: UTC, from: '7:30', to: '19:00'}}", ["time of day"]),
+        ("windows: {w: {tz: UTC, from: '24:00', to: '19:00'}}", ["windows.w.from"]),
+        ("windows: {w: {tz: UTC, days: [monday], from: '07:30', to: '19:00'}}", ["days.0"]),
+        ("deny: [{id: x}]", ["deny.0", "`tools` or `models`"]),
+        ("deny: [{tools: ['*']}]", ["deny.0", "says `**`"]),
+        ("deny: [{models: ['**'], any_arg: {regex: x}}]", ["deny.0", "a model call has none"]),
+        ("deny: [{tools: [t], agents: [ghost]}]", ["deny.0.agents", "no agent `ghost`"]),
+        ("deny: [{id: d, tools: [t]}, {id: d, tools: [u]}]", ["deny", "used 2 times"]),
+        ("agents: {a: {}}\nagents: {b: {}}", ["not valid YAML", "duplicate key"]),
+        ("agents: {a: {", ["not valid YAML"]),
+        ("mode: !!python/object/apply:os.system [id]", ["not valid YAML"]),
+    ],
+)
+def test_problem_is_named(text: str, parts: list[str]) -> None:
+    """Each mistake is one sentence with its path."""
+    said = message(text)
+    for part in parts:
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "currency: EUR",
+        "fx: {USD: {rate: '0.93'}}",
+        "purposes: {p: {}}",
+        "data_classes: [public]",
+        "tools: {t: {data_class: personal}}",
+        "on_error: deny",
+        "agents: {a: {purpose: p}}",
+        "agents: {a: {max_data_class: personal}}",
+        "agents: {a: {budgets: []}}",
+        "agents: {a: {rates: []}}",
+        "agents: {a: {approvals: []}}",
+        "agents: {a: {models: {allow: [], max_output_tokens: 4096}}}",
+    ],
+)
+def test_field_without_effect_is_refused(text: str) -> None:
+    """A field of the design that is not enforced yet is refused, and the message says so."""
+    assert "does not enforce this field yet" in message(text)
+
+
+def test_all_problems_at_once() -> None:
+    """Every problem of a file is told in one go, one a line."""
+    said = message("agents: {a: {grant: [], mode: off, windows: 5}}")
+    assert len(said.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "found nothing"),
+        (b"- a\n- b\n", "found list"),
+        (b"just text", "found str"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"version: 2\n", "version"),
+        (b"agents: {}\n", "version: this field is required"),
+        (b"a: " + b"[" * 5000, "not valid YAML"),
+        (b"x" * 5_000_000, "larger than"),
+    ],
+    ids=["empty", "list", "text", "binary", "version", "no version", "deep", "huge"],
+)
+def test_file_is_named(tmp_path: Path, content: bytes, part: str) -> None:
+    """A file that is no policy is named together with what is wrong."""
+    path = tmp_path / "policy.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert part in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    """A path that is not there, or is a folder, is named."""
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigurationError, match="no readable policy file"):
+            load(path)
+
+
+def test_yaml_is_version_1_2(tmp_path: Path) -> None:
+    """`on`, `no` and `07:30` are text, as YAML 1.2 says."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        "version: 1\n"
+        "windows: {w: {tz: UTC, from: 07:30, to: 19:00}}\n"
+        "agents: {on: {grants: [{tools: [no]}]}}\n"
+    )
+    assert "on" in load(path).agents
+
+
+def test_digest_is_of_the_meaning() -> None:
+    """Comments and the order of keys do not change the digest; a rule does."""
+    one = load("version: 1\nagents: {a: {}, b: {}}\n")
+    two = load("# note\nagents: {b: {}, a: {}}\nversion: 1\n")
+    three = load("version: 1\nagents: {a: {}, b: {mode: shadow}}\n")
+    assert one.digest == two.digest != three.digest
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=200) | st.from_regex(r"(version: 1\n)?[a-z]+: [\[\]{}a-z, :\n]*"))
+def test_only_our_errors_come_out(text: str) -> None:
+    """Whatever the text, the loader answers with a policy or with one of our errors."""
+    try:
+        policy = load(text + "\n")
+    except TabardError:
+        return
+    assert policy.digest
