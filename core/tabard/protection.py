@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tabard.actions import ToolCall
@@ -33,7 +33,7 @@ def protect_function(guard: Guard, function: _Function, name: str | None) -> _Fu
         return cast(_Function, function)
     if protector is not None:
         raise ConfigurationError("protect: another guard protects this function already")
-    tool = name or getattr(function, "__name__", "")
+    tool = name or str(getattr(function, "__name__", ""))
     signature = inspect.signature(function)
 
     def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolCall:
@@ -47,7 +47,7 @@ def protect_function(guard: Guard, function: _Function, name: str | None) -> _Fu
 Describe = Callable[[tuple[Any, ...], dict[str, Any]], ToolCall]
 
 
-def _wrap(guard: Guard, function: Callable[..., Any], describe: Describe) -> Callable[..., Any]:
+def _wrap(guard: Guard, function: Any, describe: Describe) -> Callable[..., Any]:
     """The wrapper for the function's kind; each admits before the body's first line."""
     if inspect.isasyncgenfunction(function):
 
@@ -69,7 +69,7 @@ def _wrap(guard: Guard, function: Callable[..., Any], describe: Describe) -> Cal
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
-        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             with guard.admit(describe(args, kwargs)):
                 return (yield from function(*args, **kwargs))
 

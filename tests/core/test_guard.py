@@ -478,7 +478,7 @@ class TestFailingClosed:
 
     def test_open_without_home(self, tmp_path: Path, policy_text: str) -> None:
         """A folder without a home is named, with what makes one; nothing is created."""
-        with pytest.raises(ConfigurationError, match="Authority.open"):
+        with pytest.raises(ConfigurationError, match=r"Authority\.open"):
             Guard.open(tmp_path / "nowhere", policy=policy_text)
         assert not (tmp_path / "nowhere").exists()
 

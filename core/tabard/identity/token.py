@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 
 from tabard.errors import ConfigurationError
 from tabard.identity.keys import SigningKey, base64url
@@ -62,5 +63,5 @@ def mint_token(
     return f"{message}.{base64url(key.sign(message.encode('ascii')))}"
 
 
-def _encode(part: dict[str, object]) -> str:
+def _encode(part: Mapping[str, object]) -> str:
     return base64url(json.dumps(part, separators=(",", ":")).encode())

@@ -138,6 +138,7 @@ def _prohibitions(agent: str, document: Document) -> Iterator[tuple[DenyRule, Pr
         if rule.agents is None or agent in rule.agents:
             name = rule.id or f"deny[{index}]"
             # A line break must not hide a secret from `.*`, so here `.` matches everything.
-            regex = rule.any_arg and Regex.parse(rule.any_arg.regex, dot_matches_newline=True)
+            wanted = rule.any_arg
+            regex = Regex.parse(wanted.regex, dot_matches_newline=True) if wanted else None
             reason = rule.reason or "a deny rule forbids it"
             yield rule, Prohibition(rule=f"deny/{name}", reason=reason, any_arg=regex)

@@ -1,9 +1,9 @@
-"""May this agent do this now? One pure function: no I/O, no clock, no framework.
+r"""May this agent do this now? One pure function: no I/O, no clock, no framework.
 
 >>> from tabard.policy import load
 >>> from tabard.actions import ToolCall
 >>> from tabard.identity import Agent
->>> policy = load("version: 1\\nagents: {clerk: {grants: [{id: find, tools: [search]}]}}")
+>>> policy = load("version: 1\nagents: {clerk: {grants: [{id: find, tools: [search]}]}}")
 >>> clerk = Agent.named("clerk", team="desk", environment="dev", trust_domain="acme.example")
 >>> decide(clerk, ToolCall("search"), policy, 0.0)
 Decision(effect='allow', code='ok', rule='clerk/find', reason='granted', mode='enforce')

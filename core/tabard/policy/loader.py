@@ -1,6 +1,6 @@
-"""Reads a policy file: YAML 1.2, no duplicate keys, every problem reported at once.
+r"""Reads a policy file: YAML 1.2, no duplicate keys, every problem reported at once.
 
->>> policy = load("version: 1\\nagents: {clerk: {grants: [{tools: [search], args: {q: {}}}]}}")
+>>> policy = load("version: 1\nagents: {clerk: {grants: [{tools: [search], args: {q: {}}}]}}")
 >>> sorted(policy.agents)
 ['clerk']
 """
@@ -69,8 +69,8 @@ def _compile(text: str, origin: str) -> Policy:
 
 
 def _read_yaml(text: str, origin: str) -> Any:
-    from ruamel.yaml import YAML, YAMLError
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         return YAML(typ="safe", pure=True).load(text)

@@ -1,10 +1,10 @@
-"""Patterns a policy is written in: name globs and RE2 expressions, both anchored.
+r"""Patterns a policy is written in: name globs and RE2 expressions, both anchored.
 
 >>> NamePattern.parse("claims_db.*").matches("claims_db.query")
 True
 >>> NamePattern.parse("claims_db.*").matches("claims_db.admin.drop")
 False
->>> Regex.parse("POL-[0-9]{6}").matches("POL-123456\\n")
+>>> Regex.parse("POL-[0-9]{6}").matches("POL-123456\n")
 False
 """
 
@@ -106,4 +106,4 @@ def _to_regex(glob: str) -> str:
             out.append(_WHOLE_SEGMENT)
         else:
             out.append(_IN_SEGMENT)
-    return "".join(out) + re2.escape(glob[end:])
+    return "".join(out) + str(re2.escape(glob[end:]))

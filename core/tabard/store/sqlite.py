@@ -60,7 +60,8 @@ class SqliteStore:
         self._synchronous: connections.Synchronous = synchronous
         self._lock = threading.Lock()
         self._closed = self._in_doubt = False
-        self._chain, self._parent = Chain(), None
+        self._chain = Chain()
+        self._parent: str | None = None
         self._db: sqlite3.Connection | None = connections.connect(path, synchronous=synchronous)
         meta = dict(self._read(lambda db: db.execute("SELECT name, value FROM meta").fetchall()))
         self.trust_domain: str = meta["trust_domain"]

@@ -14,6 +14,12 @@ from tabard.policy import decide, load
 
 NOW = 1_800_000_000.0
 
+OFFICE = '{tz: Europe/Brussels, days: [mon], from: "07:30", to: "19:00"}'
+TUESDAY = '{tz: Europe/Brussels, days: [tue], from: "07:30", to: "19:00"}'
+NIGHT = '{tz: Europe/Brussels, days: [fri], from: "22:00", to: "06:00"}'
+NOT_CHRISTMAS = '{tz: Europe/Brussels, from: "00:00", to: "24:00", except: [2026-12-25]}'
+ALWAYS = '{tz: Europe/Brussels, from: "00:00", to: "24:00"}'
+
 
 def agent(name: str = "clerk", team: str = "desk", environment: str = "dev") -> Agent:
     return Agent.named(name, team=team, environment=environment, trust_domain="acme.example")
@@ -280,21 +286,21 @@ class TestCircumstances:
     @pytest.mark.parametrize(
         ("window", "local", "is_open"),
         [
-            ('{tz: Europe/Brussels, days: [mon], from: "07:30", to: "19:00"}', "2026-11-23T07:30", True),
-            ('{tz: Europe/Brussels, days: [mon], from: "07:30", to: "19:00"}', "2026-11-23T07:29", False),
-            ('{tz: Europe/Brussels, days: [mon], from: "07:30", to: "19:00"}', "2026-11-23T19:00", False),
-            ('{tz: Europe/Brussels, days: [tue], from: "07:30", to: "19:00"}', "2026-11-23T12:00", False),
-            ('{tz: Europe/Brussels, days: [fri], from: "22:00", to: "06:00"}', "2026-11-27T23:00", True),
-            ('{tz: Europe/Brussels, days: [fri], from: "22:00", to: "06:00"}', "2026-11-28T05:59", True),
-            ('{tz: Europe/Brussels, days: [fri], from: "22:00", to: "06:00"}', "2026-11-28T06:00", False),
-            ('{tz: Europe/Brussels, days: [fri], from: "22:00", to: "06:00"}', "2026-11-27T05:00", False),
-            ('{tz: Europe/Brussels, from: "00:00", to: "24:00", except: [2026-12-25]}', "2026-12-25T12:00", False),
-            ('{tz: Europe/Brussels, from: "00:00", to: "24:00", except: [2026-12-25]}', "2026-12-26T00:00", True),
-            ('{tz: Europe/Brussels, from: "00:00", to: "24:00"}', "2026-11-28T23:59", True),
+            (OFFICE, "2026-11-23T07:30", True),
+            (OFFICE, "2026-11-23T07:29", False),
+            (OFFICE, "2026-11-23T19:00", False),
+            (TUESDAY, "2026-11-23T12:00", False),
+            (NIGHT, "2026-11-27T23:00", True),
+            (NIGHT, "2026-11-28T05:59", True),
+            (NIGHT, "2026-11-28T06:00", False),
+            (NIGHT, "2026-11-27T05:00", False),
+            (NOT_CHRISTMAS, "2026-12-25T12:00", False),
+            (NOT_CHRISTMAS, "2026-12-26T00:00", True),
+            (ALWAYS, "2026-11-28T23:59", True),
         ],
-    )  # fmt: skip
+    )
     def test_window(self, window: str, local: str, is_open: bool) -> None:
-        """Windows are half-open, wrap past midnight, belong to the day they open, and except dates."""
+        """Windows are half-open, wrap past midnight, and belong to the day on which they open."""
         text = (
             f"version: 1\nwindows: {{w: {window}}}\n"
             "agents: {clerk: {windows: [w], grants: [{tools: [t]}]}}\n"
@@ -361,7 +367,7 @@ class TestDenyRules:
 
 class TestModes:
     def test_shadow_per_policy_and_per_agent(self) -> None:
-        """Shadow mode keeps the denial and lets the call go; an agent can differ from the policy."""
+        """Shadow mode keeps the denial and lets the call go; an agent can differ."""
         text = "version: 1\nmode: shadow\nagents: {clerk: {}, boss: {mode: enforce}}\n"
         decision = ask(text, ToolCall("t"))
         assert (decision.effect, decision.permits, decision.mode) == ("deny", True, "shadow")

@@ -1,0 +1,180 @@
+"""What an admission costs, against the bars of the design.
+
+Everything is measured in one process, interleaved, in CPU time, and the best of many rounds is
+kept: a busy machine can only make a round slower, never faster.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jwt
+from langchain_core.tools import tool
+from rich.console import Console
+from rich.table import Table
+
+from tabard import Authority, Guard, ToolCall
+from tabard.identity import SigningKey, TokenVerifier, TrustBundle, mint_token
+from tabard.identity.spiffe_id import SpiffeId
+from tabard.policy import decide, load
+from tabard.store import SqliteStore
+
+ROUNDS, CALLS = 15, 300
+CALL = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1", "max_rows": 10})
+
+
+def measure(works: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """CPU microseconds per call of each work: rounds interleaved, the best round kept."""
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            start = time.thread_time_ns()
+            for _ in range(CALLS):
+                work()
+            best[name] = min(best[name], (time.thread_time_ns() - start) / CALLS / 1000)
+    return best
+
+
+def policy_text(rules: int) -> str:
+    """A policy with so many grants, the one that fits last, and a rule that reads arguments."""
+    filler = "\n".join(
+        f"      - {{id: f{i}, tools: ['filler.t{i}'], args: {{a: {{enum: [x]}}}}}}"
+        for i in range(rules - 1)
+    )
+    return f"""\
+version: 1
+agents:
+  claims-agent:
+    match: {{team: claims}}
+    scope: {{claimant_id: required}}
+    grants:
+{filler}
+      - id: claims-read
+        tools: ["claims_db.*"]
+        args:
+          table: {{enum: [claims, claim_events]}}
+          claimant_id: {{equals_scope: claimant_id}}
+          max_rows: {{type: integer, min: 1, max: 100, optional: true}}
+deny:
+  - {{id: no-secrets, tools: ["**"], any_arg: {{regex: "(?i).*sk-[a-z0-9]{{20,}}.*"}}}}
+"""
+
+
+@tool
+def bare(table: str, claimant_id: str, max_rows: int = 10) -> str:
+    """Read claims."""
+    return table
+
+
+def admission(home: Path, rules: int, agents: int) -> Callable[[], object]:
+    """A full admission with its outcome, over a policy and a registry of a given size."""
+    authority = Authority.open(home, trust_domain="acme.example")
+    authority.register("claims-agent", team="claims", environment="prod")
+    store = SqliteStore(home / "state.db")
+    with store.transaction(time.time()):
+        store._db.executemany(  # type: ignore[union-attr]
+            "INSERT INTO agent (spiffe_id, name, team, environment, attributes, status, created_at)"
+            " VALUES (?, ?, 't', 'prod', '{}', 'active', 0)",
+            ((f"spiffe://acme.example/env/prod/team/t/agent/a{i}", f"a{i}") for i in range(agents)),
+        )
+    guard = Guard.open(home, policy=policy_text(rules))
+    session = guard.login(
+        authority.issue("claims-agent", lifetime=3600), scope={"claimant_id": "C-1"}
+    )
+
+    def run() -> None:
+        guard.admit(CALL, session=session).settle()
+
+    return run
+
+
+def measure_admission(folder: Path) -> list[tuple[str, str, str]]:
+    arguments = dict(CALL.arguments)
+    works: dict[str, Callable[[], object]] = {"bare": lambda: bare.invoke(arguments)}
+    sizes = [(1, 10), (100, 1_000), (1_000, 10), (10, 100_000)]
+    for rules, agents in sizes:
+        works[f"{rules:,} rules, {agents:,} agents"] = admission(
+            folder / f"h{rules}-{agents}", rules, agents
+        )
+    found = measure(works)
+    base = found.pop("bare")
+    rows = [("bare LangChain tool.invoke", f"{base:.0f} us", "about 145 us")]
+    for name, cost in found.items():
+        rows.append((f"full admission, {name}", f"{cost:.0f} us = {cost / base:.2f} x", "100 us"))
+    return rows
+
+
+def measure_decision() -> list[tuple[str, str, str]]:
+    agent = Authority.open(
+        tempfile.mkdtemp(prefix="tabard-bench-"), trust_domain="acme.example"
+    ).register("claims-agent", team="claims", environment="prod")
+    works = {}
+    for rules in (10, 1_000, 10_000):
+        policy = load(policy_text(rules))
+        works[f"decide(), {rules:,} rules"] = lambda policy=policy: decide(
+            agent, CALL, policy, 0.0, scope={"claimant_id": "C-1"}
+        )
+    return [(name, f"{cost:.1f} us", "10 us") for name, cost in measure(works).items()]
+
+
+def measure_verification() -> list[tuple[str, str, str]]:
+    key = SigningKey.generate()
+    bundle = TrustBundle.of(key, trust_domain="acme.example")
+    subject = SpiffeId.parse("spiffe://acme.example/env/prod/team/claims/agent/claims-agent")
+    audience = "spiffe://acme.example/guard"
+    token = mint_token(
+        key, subject=subject, audience=audience, issued_at=time.time(), lifetime=3600
+    )
+    verifier = TokenVerifier(bundle, audience=audience)
+    public = bundle.key(key.kid)
+    required = ["exp", "iat", "nbf", "iss", "sub", "aud", "jti"]
+    found = measure(
+        {
+            "strict verify": lambda: verifier.verify(token),
+            "jwt.decode": lambda: jwt.decode(
+                token,
+                public,
+                algorithms=["ES256"],
+                audience=audience,
+                issuer="spiffe://acme.example",
+                options={"require": required},
+            ),
+        }
+    )
+    ratio = found["strict verify"] / found["jwt.decode"]
+    return [("strict token verify / jwt.decode", f"{ratio:.2f} x", "1.00 x")]
+
+
+def measure_import() -> list[tuple[str, str, str]]:
+    def cost(statement: str) -> float:
+        code = f"import time; t = time.process_time(); {statement}; print(time.process_time() - t)"
+        runs = [
+            subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            for _ in range(7)
+        ]
+        return min(float(run.stdout) for run in runs)
+
+    ratio = cost("import tabard") / cost("import jwt, cryptography, pydantic")
+    return [("import tabard / import jwt, cryptography, pydantic", f"{ratio:.2f} x", "1.30 x")]
+
+
+def main() -> None:
+    table = Table(title="tabard: what it costs", title_justify="left")
+    for column in ("work", "found", "bar"):
+        table.add_column(column)
+    with tempfile.TemporaryDirectory() as folder:
+        for row in measure_admission(Path(folder)):
+            table.add_row(*row)
+    for part in (measure_decision, measure_verification, measure_import):
+        for row in part():
+            table.add_row(*row)
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
