@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar, overload
 from tabard.actions import Action
 from tabard.arguments import plain_arguments
 from tabard.audit import Verification, verify_log
-from tabard.audit.fields import action_field, pseudonym
+from tabard.audit.fields import action_field, decision_field, pseudonym
 from tabard.clock import Clock, read_clock, system_clock
 from tabard.errors import AccessDenied, ConfigurationError, StoreError
 from tabard.home import Home
@@ -186,7 +186,7 @@ class Guard:
                     late.append(self._unwritten.popleft())
                     transaction.append(*late[-1])
                 who = _NOBODY if session is None else session.fields()
-                why = verdict.field(self.policy.digest)
+                why = decision_field(verdict.decision, self.policy.digest)
                 call = transaction.append(f"{action.kind}.decision", f"{who},{what},{why}")
         except BaseException:
             self._unwritten.extendleft(reversed(late))

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tabard.actions import Action
-from tabard.audit.fields import encode
+from tabard.audit.fields import outcome_field
 
 if TYPE_CHECKING:
     from tabard.guard import Guard
@@ -79,12 +79,10 @@ class Permit:
             for name, count in (usage or {}).items()
             if type(count) is int and count >= 0
         }
-        fields = (
-            f'{self.session.fields()},"call":"{self.call}",'
-            f'"action":{encode({"kind": self.action.kind, "name": self.action.name[:200]})},'
-            f'"outcome":{encode(outcome)}' + (f',"usage":{encode(counts)}' if counts else "")
+        fields = outcome_field(self.action, self.call, outcome, counts)
+        self._guard.write_outcome(
+            f"{self.action.kind}.outcome", f"{self.session.fields()},{fields}"
         )
-        self._guard.write_outcome(f"{self.action.kind}.outcome", fields)
         return True
 
     def __enter__(self) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tabard.audit.fields import encode
 from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, NotPermitted
 from tabard.policy import Decision
 
@@ -50,20 +49,6 @@ class Verdict:
             rule=decision.rule,
             agent=agent,
             action=action,
-        )
-
-    def field(self, policy_digest: str) -> str:
-        """The member `decision` of a record, as JSON text."""
-        decision = self.decision
-        return '"decision":' + encode(
-            {
-                "effect": decision.effect,
-                "code": decision.code,
-                "rule": decision.rule,
-                "reason": decision.reason,
-                "mode": decision.mode,
-                "policy": policy_digest,
-            }
         )
 
 

@@ -55,7 +55,7 @@ class Chain:
         """
         noise = os.urandom(26).hex()
         record_id = _uuid7(now, noise[32:])
-        stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds")[:26] + "Z"
         body = (
             f'{{"v":{FORMAT},"type":"{kind}","id":"{record_id}","ts":"{stamp}",'
             f'"mono_ns":{time.monotonic_ns()},"w":"{self.writer}","n":{self._next},'

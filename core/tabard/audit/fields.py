@@ -9,9 +9,12 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tabard.actions import Action
+
+if TYPE_CHECKING:
+    from tabard.policy import Decision
 
 _MAX_NAME = 200
 _ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
@@ -37,22 +40,41 @@ def pseudonym(secret: bytes, user: str) -> str:
 
 
 def action_field(action: Action, arguments: Mapping[str, object] | None, secret: bytes) -> str:
-    """The member `action` of a record.
+    """The member `action` of a decision record.
 
     Args:
         action: What is about to happen.
         arguments: Its arguments as plain JSON values, or None when they could not be examined.
         secret: The key of the commitment.
     """
-    members: dict[str, Any] = {"kind": action.kind, "name": action.name[:_MAX_NAME]}
+    head = _action_head(action)
     if action.call_id is not None:
-        members["call_id"] = str(action.call_id)[:_MAX_NAME]
+        head += f',"call_id":{encode(str(action.call_id)[:_MAX_NAME])}'
     if arguments:
         # A model chooses the names it sends, so only what looks like a parameter is written out.
-        names = [name for name in arguments if _ARGUMENT_NAME.fullmatch(name)]
-        members["args"] = {
-            "commit": commit_to(secret, arguments),
-            "n": len(arguments),
-            "names": names,
-        }
-    return f'"action":{encode(members)}'
+        names = ",".join(f'"{name}"' for name in arguments if _ARGUMENT_NAME.fullmatch(name))
+        commit = commit_to(secret, arguments)
+        head += f',"args":{{"commit":"{commit}","n":{len(arguments)},"names":[{names}]}}'
+    return head + "}"
+
+
+def outcome_field(
+    action: Action, call: str, outcome: Mapping[str, object], usage: Mapping[str, int]
+) -> str:
+    """The members of an outcome record: the call, the action, how it ended, what it used."""
+    used = f',"usage":{encode(usage)}' if usage else ""
+    return f'"call":"{call}",{_action_head(action)}}},"outcome":{encode(outcome)}{used}'
+
+
+def decision_field(decision: Decision, policy_digest: str) -> str:
+    """The member `decision` of a record."""
+    rule = "null" if decision.rule is None else encode(decision.rule)
+    return (
+        f'"decision":{{"effect":"{decision.effect}","code":{encode(decision.code)},"rule":{rule},'
+        f'"reason":{encode(decision.reason)},"mode":"{decision.mode}","policy":"{policy_digest}"}}'
+    )
+
+
+def _action_head(action: Action) -> str:
+    """The member `action`, still open."""
+    return f'"action":{{"kind":"{action.kind}","name":{encode(action.name[:_MAX_NAME])}'

@@ -1,5 +1,6 @@
 """What an argument must look like before a grant lets the call through.
 
+>>> from tabard.policy.document import Constraint
 >>> check = compile_constraint(Constraint(type="integer", min=1, max=100))
 >>> check(5, {}), check(500, {}), check(True, {})
 (None, 'max', 'type')
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self, cast
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import TYPE_CHECKING, Any, cast
 
 from tabard.policy.patterns import NamePattern, Regex
+
+if TYPE_CHECKING:
+    from tabard.policy.document import Constraint
 
 Scalar = str | int | float | bool
 Check = Callable[[object, Mapping[str, object]], str | None]
@@ -33,38 +35,6 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "array": (list,),
     "object": (dict,),
 }
-
-
-class Constraint(BaseModel):
-    """The conditions on one argument; all that are given must hold."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    type: Literal["string", "integer", "number", "boolean", "array", "object"] | None = None
-    equals: Scalar | None = None
-    enum: list[Scalar] | None = Field(default=None, min_length=1)
-    not_in: list[Scalar] | None = Field(default=None, min_length=1)
-    prefix: str | None = None
-    glob: str | None = None
-    regex: str | None = None
-    min: int | float | None = None
-    max: int | float | None = None
-    max_length: int | None = Field(default=None, ge=0)
-    equals_scope: str | None = None
-    each: Constraint | None = None
-    optional: bool = False
-
-    @model_validator(mode="after")
-    def _patterns_compile(self) -> Self:
-        if self.regex is not None:
-            Regex.parse(self.regex)
-        if self.glob is not None:
-            NamePattern.parse(self.glob)
-        if any(isinstance(bound, float) and math.isnan(bound) for bound in (self.min, self.max)):
-            raise ValueError("`min` and `max` must be numbers, found NaN")
-        if self.each is not None and self.each.optional:
-            raise ValueError("`optional` has no meaning under `each`")
-        return self
 
 
 def compile_constraint(rule: Constraint) -> Check:

@@ -18,9 +18,8 @@ from typing import Literal
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.identity.agent import Agent
-from tabard.policy.compiler import AgentRules, GrantRule, Policy, Prohibition
 from tabard.policy.constraints import MAX_SUBJECT
-from tabard.policy.document import Mode
+from tabard.policy.rules import AgentRules, GrantRule, Mode, Policy, Prohibition
 
 _NO_SCOPE: Mapping[str, object] = {}
 

@@ -6,12 +6,14 @@ enforce yet is refused, and the message says so.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from tabard.policy.constraints import Constraint
+from tabard.policy.constraints import Scalar
 from tabard.policy.patterns import NamePattern, Regex
+from tabard.policy.rules import Mode
 from tabard.policy.windows import Window
 
 NOT_YET_ENFORCED = frozenset(
@@ -51,13 +53,44 @@ def _as_list(value: object) -> object:
 Glob = Annotated[str, AfterValidator(_check_pattern)]
 Expression = Annotated[str, AfterValidator(_check_regex)]
 Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-Mode = Literal["enforce", "shadow"]
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
 AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}\z")]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Constraint(_Section):
+    """The conditions on one argument; all that are given must hold."""
+
+    model_config = ConfigDict(strict=True)
+
+    type: Literal["string", "integer", "number", "boolean", "array", "object"] | None = None
+    equals: Scalar | None = None
+    enum: list[Scalar] | None = Field(default=None, min_length=1)
+    not_in: list[Scalar] | None = Field(default=None, min_length=1)
+    prefix: str | None = None
+    glob: str | None = None
+    regex: str | None = None
+    min: int | float | None = None
+    max: int | float | None = None
+    max_length: int | None = Field(default=None, ge=0)
+    equals_scope: str | None = None
+    each: Constraint | None = None
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _patterns_compile(self) -> Self:
+        if self.regex is not None:
+            Regex.parse(self.regex)
+        if self.glob is not None:
+            NamePattern.parse(self.glob)
+        if any(isinstance(bound, float) and math.isnan(bound) for bound in (self.min, self.max)):
+            raise ValueError("`min` and `max` must be numbers, found NaN")
+        if self.each is not None and self.each.optional:
+            raise ValueError("`optional` has no meaning under `each`")
+        return self
 
 
 class Match(_Section):

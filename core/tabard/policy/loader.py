@@ -8,19 +8,13 @@ r"""Reads a policy file: YAML 1.2, no duplicate keys, every problem reported at 
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
-
-from pydantic import BaseModel, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from tabard.errors import ConfigurationError
-from tabard.policy.compiler import Policy, compile_document
-from tabard.policy.document import NOT_YET_ENFORCED, Document
-from tabard.policy.references import find_broken_references
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+    from tabard.policy.rules import Policy
 
 MAX_BYTES = 4_194_304
 """The largest policy text that is read (4 MiB)."""
@@ -56,14 +50,15 @@ def _compile(text: str, origin: str) -> Policy:
         raise ConfigurationError(
             f"{origin}: expected a mapping with `version: 1` and `agents:`, found {found}"
         )
+    # Imported here: who only verifies tokens or reads a log does not pay for the file format.
+    from tabard.policy.compiler import compile_document
+    from tabard.policy.problems import find_problems
+
     try:
-        document = Document.model_validate(data)
-        problems = find_broken_references(document)
-    except ValidationError as error:
-        problems = [_describe(item) for item in error.errors(include_url=False)]
+        document, problems = find_problems(data)
     except RecursionError:
-        problems = ["nested too deeply for a policy"]
-    if problems:
+        document, problems = None, ["nested too deeply for a policy"]
+    if document is None or problems:
         raise ConfigurationError("\n".join(f"{origin}: {problem}" for problem in problems))
     return compile_document(document)
 
@@ -80,42 +75,3 @@ def _read_yaml(text: str, origin: str) -> Any:
         raise ConfigurationError(f"{origin}:{place} not valid YAML: {error.problem}") from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"{origin}: not valid YAML: {type(error).__name__}") from None
-
-
-def _describe(error: ErrorDetails) -> str:
-    """One sentence for one problem: where, what was found, what was expected."""
-    where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: {_explain_unknown(error['loc'])}"
-    if error["type"] == "missing":
-        return f"{where}: this field is required and was not found"
-    message = error["msg"].removeprefix("Value error, ")
-    found = error["input"]
-    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
-    return f"{where}: {message}{shown}"
-
-
-def _explain_unknown(loc: tuple[int | str, ...]) -> str:
-    name, known = str(loc[-1]), _fields_at(loc[:-1])
-    if name in NOT_YET_ENFORCED or loc == ("tools",):
-        return "this version does not enforce this field yet, so it does not accept it"
-    close = get_close_matches(name, known, n=1)
-    hint = f"; did you mean `{close[0]}`?" if close else ""
-    return f"unknown field, expected one of {', '.join(known)}{hint}"
-
-
-def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
-    """The field names of the section at `loc`, found by walking the models' annotations."""
-    section: type[BaseModel] = Document
-    for part in loc:
-        field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
-        if field is not None and (inner := _model_in(field.annotation)) is not None:
-            section = inner
-    return sorted(field.alias or name for name, field in section.model_fields.items())
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model inside an annotation such as `dict[str, Model]` or `list[Model] | None`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for part in get_args(annotation) if (m := _model_in(part)) is not None), None)

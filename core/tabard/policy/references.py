@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from tabard.policy.constraints import Constraint
-from tabard.policy.document import AgentSection, DenyRule, Document
+from tabard.policy.document import AgentSection, Constraint, DenyRule, Document
 from tabard.policy.patterns import NamePattern
 
 

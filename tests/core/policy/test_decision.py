@@ -501,10 +501,10 @@ deny:
 
     def test_every_schema_field_is_in_the_list(self) -> None:
         """The list above walks the whole schema; a new field without a test fails here."""
-        from tabard.policy.constraints import Constraint
         from tabard.policy.document import (
             AgentSection,
             AnyArgument,
+            Constraint,
             DenyRule,
             Document,
             Grant,

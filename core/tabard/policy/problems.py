@@ -1,0 +1,60 @@
+"""Says what is wrong with a policy document: where, what was found, what was expected."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tabard.policy.document import NOT_YET_ENFORCED, Document
+from tabard.policy.references import find_broken_references
+
+
+def find_problems(data: Any) -> tuple[Document | None, list[str]]:
+    """Validate parsed YAML: the document if it can be read, and every problem as one sentence."""
+    try:
+        document = Document.model_validate(data)
+    except ValidationError as error:
+        return None, [_describe(item) for item in error.errors(include_url=False)]
+    return document, find_broken_references(document)
+
+
+def _describe(error: ErrorDetails) -> str:
+    """One sentence for one problem: where, what was found, what was expected."""
+    where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: {_explain_unknown(error['loc'])}"
+    if error["type"] == "missing":
+        return f"{where}: this field is required and was not found"
+    message = error["msg"].removeprefix("Value error, ")
+    found = error["input"]
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    return f"{where}: {message}{shown}"
+
+
+def _explain_unknown(loc: tuple[int | str, ...]) -> str:
+    name, known = str(loc[-1]), _fields_at(loc[:-1])
+    if name in NOT_YET_ENFORCED or loc == ("tools",):
+        return "this version does not enforce this field yet, so it does not accept it"
+    close = get_close_matches(name, known, n=1)
+    hint = f"; did you mean `{close[0]}`?" if close else ""
+    return f"unknown field, expected one of {', '.join(known)}{hint}"
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+    """The field names of the section at `loc`, found by walking the models' annotations."""
+    section: type[BaseModel] = Document
+    for part in loc:
+        field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
+        if field is not None and (inner := _model_in(field.annotation)) is not None:
+            section = inner
+    return sorted(field.alias or name for name, field in section.model_fields.items())
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model inside an annotation such as `dict[str, Model]` or `list[Model] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for part in get_args(annotation) if (m := _model_in(part)) is not None), None)
