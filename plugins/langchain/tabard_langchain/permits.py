@@ -1,0 +1,47 @@
+"""The permits of calls in progress, by LangChain's run id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from uuid import UUID
+
+from tabard import Permit
+
+LIMIT = 10_000
+"""Calls in progress that are remembered; LangChain tells nothing of a run another handler stopped,
+so the oldest has to go at some point."""
+
+
+class OpenPermits:
+    """Permits waiting for their outcome. Safe for many threads."""
+
+    def __init__(self) -> None:
+        self._permits: dict[UUID, Permit] = {}
+        self._lock = threading.Lock()
+
+    def add(self, run_id: UUID, permit: Permit) -> None:
+        """Remember a permit; the oldest fails as abandoned when there are too many."""
+        oldest = None
+        with self._lock:
+            if len(self._permits) >= LIMIT:
+                oldest = self._permits.pop(next(iter(self._permits)))
+            self._permits[run_id] = permit
+        if oldest is not None:
+            oldest.fail("abandoned")
+
+    def settle(self, run_id: UUID, *, usage: Mapping[str, int] | None = None) -> None:
+        """Record that a run has ended well, if it is one of ours."""
+        permit = self._take(run_id)
+        if permit is not None:
+            permit.settle(usage=usage)
+
+    def fail(self, run_id: UUID, error: BaseException) -> None:
+        """Record that a run has failed, if it is one of ours."""
+        permit = self._take(run_id)
+        if permit is not None:
+            permit.fail(error)
+
+    def _take(self, run_id: UUID) -> Permit | None:
+        with self._lock:
+            return self._permits.pop(run_id, None)
