@@ -43,7 +43,7 @@ def protect(tool: _Tool) -> _Tool:
     copy = tool.model_copy()
     # Set on the instance, past pydantic: the class may be shared by tools that are not protected.
     for attribute in _bodies(tool):
-        object.__setattr__(copy, attribute, wrap(getattr(tool, attribute)))
+        object.__setattr__(copy, attribute, wrap(getattr(copy, attribute)))
     return copy
 
 
