@@ -19,7 +19,7 @@ from tabard.errors import (
     StoreError,
     TabardError,
 )
-from tabard.guard import Guard, admit
+from tabard.guard import Guard, admit, current_guard
 from tabard.identity import Agent
 from tabard.permit import Permit
 from tabard.policy import Decision
@@ -49,5 +49,6 @@ __all__ = [
     "TabardError",
     "ToolCall",
     "admit",
+    "current_guard",
     "current_session",
 ]

@@ -290,6 +290,19 @@ def admit(action: Action, *, session: Session | None = None) -> Permit:
     raise NO_IDENTITY.refusal(agent=None, action=_name_of(action))
 
 
+def current_guard() -> Guard:
+    """The guard of the current session, else the one opened last in this process.
+
+    Raises:
+        ConfigurationError: None is open.
+    """
+    session = current_session()
+    guard = session.guard if session is not None else (_latest() if _latest is not None else None)
+    if guard is None:
+        raise ConfigurationError("no guard is open in this process; call Guard.open(...) first")
+    return guard
+
+
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:
     try:
         return plain_arguments(scope or {})

@@ -1,0 +1,273 @@
+"""Every path on which CrewAI runs a tool or a model, with every kind of caller."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from crewai.flow.flow import Flow, start
+from crewai.hooks import HookAborted
+
+from tabard import ToolCall, admit
+from tabard_crewai import protect
+
+pytestmark = pytest.mark.crewai
+
+KICKOFFS: dict[str, Callable[[Any], object]] = {
+    "kickoff": lambda scene: scene.crew.kickoff(),
+    "kickoff_async": lambda scene: asyncio.run(scene.crew.kickoff_async()),
+    "akickoff": lambda scene: asyncio.run(scene.crew.akickoff()),
+    "kickoff_for_each": lambda scene: scene.crew.kickoff_for_each([{"x": "1"}]),
+    "Agent.kickoff": lambda scene: scene.agent.kickoff("go"),
+    "Agent.kickoff_async": lambda scene: asyncio.run(scene.agent.kickoff_async("go")),
+    "async task": lambda scene: scene.crew.kickoff(),
+}
+PATHS = [(name, native) for name in KICKOFFS for native in (True, False)]
+IDS = [f"{name}, {'native' if native else 'ReAct'}" for name, native in PATHS]
+REFUSED = ("no_identity", "forged", "expired", "revoked", "denied_tool", "denied_argument")
+
+
+def run(scene: Any, path: str) -> None:
+    """Run to the end; a refusal of the model call comes out as HookAborted and is expected."""
+    try:
+        KICKOFFS[path](scene)
+    except HookAborted:
+        pass
+
+
+@pytest.fixture
+def no_model_hooks() -> None:
+    """Only the tool hooks, so that a caller without identity gets as far as its tool call."""
+    from crewai.hooks import InterceptionPoint, unregister_hook
+
+    from tabard_crewai import hooks
+
+    for point in (InterceptionPoint.PRE_MODEL_CALL, InterceptionPoint.POST_MODEL_CALL):
+        unregister_hook(point, hooks._HOOKS[point])
+
+
+@pytest.mark.parametrize(("path", "native"), PATHS, ids=IDS)
+class TestHooks:
+    """`install()` alone: tools that know nothing of tabard."""
+
+    def test_allowed(
+        self,
+        path: str,
+        native: bool,
+        hooked: None,
+        counted: Any,
+        make_scene: Any,
+        make_caller: Any,
+        guard: Any,
+    ) -> None:
+        """The control: the tool runs once, and both calls have decision and outcome."""
+        scene = make_scene(counted.tool(), native=native, async_execution=path == "async task")
+        with make_caller("allowed").enter():
+            run(scene, path)
+        assert counted.ran == 1
+        types = [r["type"] for r in guard.records() if "action" in r]
+        assert types == [
+            "model.decision", "model.outcome", "tool.decision", "tool.outcome",
+            "model.decision", "model.outcome",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_refused_tool(
+        self,
+        path: str,
+        native: bool,
+        kind: str,
+        hooked: None,
+        no_model_hooks: None,
+        counted: Any,
+        make_scene: Any,
+        make_caller: Any,
+        decisions: Any,
+    ) -> None:
+        """The body never runs; the record says why; nothing is retried."""
+        caller = make_caller(kind)
+        scene = make_scene(
+            counted.tool(caller.tool_name),
+            native=native,
+            argument=caller.argument,
+            async_execution=path == "async task",
+        )
+        with caller.enter():
+            run(scene, path)
+        assert counted.ran == 0
+        assert [d["decision"]["code"] for d in decisions("tool")] == [caller.code]
+
+    @pytest.mark.parametrize("kind", ["no_identity", "forged", "expired", "revoked"])
+    def test_refused_model(
+        self,
+        path: str,
+        native: bool,
+        kind: str,
+        hooked: None,
+        counted: Any,
+        make_scene: Any,
+        make_caller: Any,
+        decisions: Any,
+    ) -> None:
+        """Without a live identity not even the model is called."""
+        caller = make_caller(kind)
+        scene = make_scene(counted.tool(), native=native, async_execution=path == "async task")
+        with caller.enter():
+            run(scene, path)
+        assert (scene.llm.calls, counted.ran) == (0, 0)
+        assert {d["decision"]["code"] for d in decisions("model")} == {caller.code}
+
+
+@pytest.mark.parametrize(("path", "native"), PATHS, ids=IDS)
+class TestProtect:
+    """`@protect` alone, without any hook."""
+
+    def test_allowed_without_hooks(
+        self,
+        path: str,
+        native: bool,
+        counted: Any,
+        make_scene: Any,
+        make_caller: Any,
+        decisions: Any,
+    ) -> None:
+        """The control: a protected tool runs once, with one decision."""
+        scene = make_scene(
+            protect(counted.tool()), native=native, async_execution=path == "async task"
+        )
+        with make_caller("allowed").enter():
+            run(scene, path)
+        assert [d["decision"]["code"] for d in decisions("tool")] == ["ok"]
+        assert counted.ran == 1
+
+    def test_allowed_with_hooks(
+        self,
+        path: str,
+        native: bool,
+        hooked: None,
+        counted: Any,
+        make_scene: Any,
+        make_caller: Any,
+        decisions: Any,
+    ) -> None:
+        """With the hooks too, it is one admission, not two, on every path."""
+        scene = make_scene(
+            protect(counted.tool()), native=native, async_execution=path == "async task"
+        )
+        with make_caller("allowed").enter():
+            run(scene, path)
+        assert counted.ran == 1
+        assert [d["decision"]["code"] for d in decisions("tool")] == ["ok"]
+
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_refused(
+        self,
+        path: str,
+        native: bool,
+        kind: str,
+        counted: Any,
+        make_scene: Any,
+        make_caller: Any,
+        decisions: Any,
+    ) -> None:
+        """The body never runs; one record says why; no retry storm."""
+        caller = make_caller(kind)
+        scene = make_scene(
+            protect(counted.tool(caller.tool_name)),
+            native=native,
+            argument=caller.argument,
+            async_execution=path == "async task",
+        )
+        with caller.enter():
+            run(scene, path)
+        assert counted.ran == 0
+        assert [d["decision"]["code"] for d in decisions("tool")] == [caller.code]
+
+
+class _ToolFlow(Flow[Any]):
+    """A flow whose first step calls a tool itself."""
+
+    target: Any = None
+
+    @start()
+    def first(self) -> Any:
+        return self.target.run(number=self.state["number"])
+
+
+def _flow(target: Any, argument: int) -> object:
+    flow = _ToolFlow()
+    flow.target = target
+    return flow.kickoff(inputs={"number": argument})
+
+
+DIRECT: dict[str, Callable[[Any, int], object]] = {
+    "run": lambda t, a: t.run(number=a),
+    "run, by position": lambda t, a: t.run(a),
+    "_run": lambda t, a: t._run(number=a),
+    "func": lambda t, a: t.func(number=a),
+    "structured invoke": lambda t, a: t.to_structured_tool().invoke({"number": a}),
+    "structured run": lambda t, a: t.to_structured_tool()._run(number=a),
+    "structured func": lambda t, a: t.to_structured_tool().func(number=a),
+    "available_functions": lambda t, a: {"lookup": t.run}["lookup"](number=a),
+    "flow": _flow,
+}
+
+
+@pytest.mark.parametrize("path", DIRECT)
+class TestDirect:
+    """Past every hook: only the protected tool itself can refuse."""
+
+    def test_allowed(self, path: str, counted: Any, make_caller: Any, decisions: Any) -> None:
+        """The control: one admission, one run."""
+        with make_caller("allowed").enter():
+            DIRECT[path](protect(counted.tool()), 1)
+        assert counted.ran == 1
+        assert [d["decision"]["code"] for d in decisions("tool")] == ["ok"]
+
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_refused(
+        self, path: str, kind: str, counted: Any, make_caller: Any, decisions: Any
+    ) -> None:
+        """The body never runs; the answer is CrewAI's ToolFailure with our code."""
+        caller = make_caller(kind)
+        with caller.enter():
+            answer: Any = DIRECT[path](protect(counted.tool(caller.tool_name)), caller.argument)
+        assert counted.ran == 0
+        assert answer.code == caller.code == decisions("tool")[-1]["decision"]["code"]
+
+
+def test_parallel_native_calls(
+    hooked: None, counted: Any, make_scene: Any, make_caller: Any, decisions: Any
+) -> None:
+    """Calls that CrewAI runs in parallel are decided one by one."""
+    name = "claims_db_lookup"
+    for protected in (False, True):
+        target = protect(counted.tool()) if protected else counted.tool()
+        scene = make_scene(target, native=True)
+        scene.llm.script = [[(name, {"number": n}) for n in (1, 7, 2, 8)], "done"]
+        with make_caller("allowed").enter():
+            scene.crew.kickoff()
+    codes = sorted(d["decision"]["code"] for d in decisions("tool"))
+    assert codes == ["arg.enum"] * 4 + ["ok"] * 4
+    assert sorted(number for number, _ in counted.seen) == [1, 1, 2, 2]
+
+
+def test_nothing_connects(
+    hooked: None, counted: Any, make_scene: Any, make_caller: Any, monkeypatch: Any
+) -> None:
+    """A whole run, hooks and all, opens no network connection."""
+    tried: list[Any] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: tried.append(address))
+    with make_caller("allowed").enter():
+        make_scene(protect(counted.tool()), native=True).crew.kickoff()
+    assert tried == []
+    assert counted.ran == 1
+
+
+def test_admission_outside_a_crew_is_unchanged(guard: Any, make_caller: Any) -> None:
+    """Plain admissions work beside CrewAI as without it."""
+    with make_caller("allowed").enter():
+        assert admit(ToolCall("claims_db.lookup", {"number": 1, "limit": 1})).settle()
