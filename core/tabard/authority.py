@@ -65,7 +65,7 @@ class Authority:
         """
         place = Home.locate(home)
         if trust_domain is not None:
-            SpiffeId.parse(f"spiffe://{trust_domain}")
+            SpiffeId.for_trust_domain(trust_domain)
         elif not place.database.exists():
             raise ConfigurationError(
                 f"{place.path}: a new home needs `trust_domain=`, for example 'acme.example'"

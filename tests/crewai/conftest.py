@@ -1,4 +1,4 @@
-"""CrewAI kept offline and quiet, crews with one counted tool, and the identities to try them with."""
+"""CrewAI kept offline and quiet, crews with one counted tool, and identities to try them with."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class TrustBundle:
             ConfigurationError: It is no bundle, names a member twice, or holds a private, damaged
                 or duplicate key; nothing of it is trusted then.
         """
-        SpiffeId.parse(f"spiffe://{trust_domain}")
+        SpiffeId.for_trust_domain(trust_domain)
         try:
             document = parse_object(text)
         except ValueError as error:

@@ -58,6 +58,19 @@ class SpiffeId:
         return cls(text, match["domain"], match["path"])
 
     @classmethod
+    def for_trust_domain(cls, name: str) -> Self:
+        """The ID of a trust domain itself, such as `spiffe://acme.example`.
+
+        Raises:
+            InvalidSpiffeId: It is not the name of a trust domain.
+        """
+        if type(name) is not str or "/" in name:
+            raise InvalidSpiffeId(
+                f"trust domain: expected a lower-case name such as acme.example, found {name!r}"
+            )
+        return cls.parse(f"spiffe://{name}")
+
+    @classmethod
     def for_agent(cls, *, trust_domain: str, environment: str, team: str, name: str) -> Self:
         """The ID of an agent: `spiffe://<td>/env/<environment>/team/<team>/agent/<name>`.
 
