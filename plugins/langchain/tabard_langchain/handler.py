@@ -13,9 +13,11 @@ from uuid import UUID
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
 
-from tabard import AccessDenied, Action, GuardUnavailable, Retrieval, Session, ToolCall, admit
+from tabard import AccessDenied, GuardUnavailable, Retrieval, Session, ToolCall, admit
+from tabard.arguments import plain_arguments
+from tabard.ticket import Ticket, hand_over
 from tabard_langchain.model import admit_model
-from tabard_langchain.permits import OpenPermits
+from tabard_langchain.progress import OpenCalls
 
 SINGLE_INPUT = "input"
 """The argument's name in the policy when a tool is called with plain text."""
@@ -36,7 +38,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         """
         super().__init__()
         self._session = session
-        self._permits = OpenPermits()
+        self._open = OpenCalls()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass that could let a call through.
@@ -78,13 +80,16 @@ class TabardCallbackHandler(BaseCallbackHandler):
             AccessDenied: It is refused.
         """
 
-        def describe() -> Action:
+        def ask() -> Ticket:
             # Never the event's `name`: a caller can set it by `run_name`.
             name = serialized["name"]
             arguments = {SINGLE_INPUT: input_str} if inputs is None else inputs
-            return ToolCall(name, arguments, call_id=tool_call_id)
+            action = ToolCall(name, arguments, call_id=tool_call_id)
+            permit = admit(action, session=self._session)
+            return Ticket(name, plain_arguments(arguments), permit)
 
-        self._admit(run_id, lambda: admit(describe(), session=self._session))
+        hand_over(None)
+        hand_over(self._admit(run_id, ask))
 
     def on_retriever_start(
         self,
@@ -101,11 +106,13 @@ class TabardCallbackHandler(BaseCallbackHandler):
             AccessDenied: It is refused.
         """
 
-        def describe() -> Action:
+        def ask() -> Ticket:
             # Never the event's `name`: a caller can set it by `run_name`.
-            return Retrieval(str((metadata or {}).get("ls_retriever_name") or "unknown"), query)
+            source = str((metadata or {}).get("ls_retriever_name") or "unknown")
+            permit = admit(Retrieval(source, query), session=self._session)
+            return Ticket(permit.action.name, {}, permit)
 
-        self._admit(run_id, lambda: admit(describe(), session=self._session))
+        self._admit(run_id, ask)
 
     def on_chat_model_start(
         self,
@@ -158,35 +165,35 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has returned."""
-        self._permits.settle(run_id)
+        self._open.settle(run_id)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the retriever has returned."""
-        self._permits.settle(run_id)
+        self._open.settle(run_id)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has returned."""
-        self._permits.settle(run_id)
+        self._open.settle(run_id)
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the model has answered, and how many tokens it says it took."""
-        self._permits.settle(run_id, usage=_usage_of(response))
+        self._open.settle(run_id, usage=_usage_of(response))
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has failed."""
-        self._permits.fail(run_id, error)
+        self._open.fail(run_id, error)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the retriever has failed."""
-        self._permits.fail(run_id, error)
+        self._open.fail(run_id, error)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has failed."""
-        self._permits.fail(run_id, error)
+        self._open.fail(run_id, error)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the model has failed, or that its stream was broken off."""
-        self._permits.fail(run_id, error)
+        self._open.fail(run_id, error)
 
     def _admit_model(
         self,
@@ -195,20 +202,23 @@ class TabardCallbackHandler(BaseCallbackHandler):
         metadata: Mapping[str, Any] | None,
         event: Mapping[str, Any],
     ) -> None:
-        parameters = event.get("invocation_params")
-        self._admit(
-            run_id,
-            lambda: admit_model(serialized, parameters, metadata, session=self._session),
-        )
+        def ask() -> Ticket:
+            parameters = event.get("invocation_params")
+            permit = admit_model(serialized, parameters, metadata, session=self._session)
+            return Ticket(permit.action.name, {}, permit)
 
-    def _admit(self, run_id: UUID, ask: Callable[[], Any]) -> None:
-        """Admit and remember the permit; whatever goes wrong on the way is a refusal."""
+        self._admit(run_id, ask)
+
+    def _admit(self, run_id: UUID, ask: Callable[[], Ticket]) -> Ticket:
+        """Admit and remember the ticket; whatever goes wrong on the way is a refusal."""
         try:
-            self._permits.add(run_id, ask())
+            ticket = ask()
+            self._open.add(run_id, ticket)
         except AccessDenied:
             raise
         except Exception as error:
             _refuse(error)
+        return ticket
 
 
 _FIXED = frozenset(

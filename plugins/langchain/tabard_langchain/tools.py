@@ -15,8 +15,16 @@ from typing import Any, TypeVar
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 from pydantic import BaseModel
 
-from tabard import ConfigurationError, GuardUnavailable, Permit, ToolCall, admit
-from tabard.arguments import plain_arguments
+from tabard import (
+    ConfigurationError,
+    GuardUnavailable,
+    Permit,
+    ToolCall,
+    admit,
+    current_session,
+)
+from tabard.arguments import named_arguments, plain_arguments
+from tabard.ticket import redeem, session_for
 
 _Tool = TypeVar("_Tool", bound=BaseTool)
 _MARK = "__tabard_protected__"
@@ -59,6 +67,10 @@ def _bodies(tool: BaseTool) -> list[str]:
 
 def _visible_arguments(tool: BaseTool) -> frozenset[str]:
     """The arguments a model can send; every other parameter is supplied by the host."""
+    if isinstance(tool, Tool) and tool.args_schema is None:
+        # A classic one-text tool has no schema of its own: whatever its function takes is the text.
+        bodies = [getattr(tool, name) for name in _bodies(tool)]
+        return frozenset(name for body in bodies for name in inspect.signature(body).parameters)
     schema = tool.tool_call_schema
     if isinstance(schema, dict):
         return frozenset(schema.get("properties", {}))
@@ -102,7 +114,11 @@ def _admit(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Permit:
-    """Admit the call; arguments that do not fit the function are a refusal, too."""
+    """The handler's permit if it is for this very call, else one of our own.
+
+    Raises:
+        AccessDenied: The call is refused; arguments that do not fit the function are, too.
+    """
     try:
         action = describe(args, kwargs)
     except Exception as error:
@@ -110,7 +126,11 @@ def _admit(
             code="hook",
             reason=f"the call could not be translated into an action: {type(error).__name__}",
         ) from None
-    return admit(action)
+    try:
+        permit = redeem(action.name, plain_arguments(action.arguments))
+    except ValueError:
+        permit = None  # the guard refuses these arguments itself, and puts that on record
+    return permit or admit(action, session=session_for(action.name) or current_session())
 
 
 def _describe(
@@ -121,22 +141,15 @@ def _describe(
     kwargs: dict[str, Any],
 ) -> ToolCall:
     """The call with its arguments by name, defaults filled in, framework objects left out."""
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    arguments: dict[str, Any] = {}
-    injected = set()
-    for parameter in signature.parameters.values():
-        value = bound.arguments[parameter.name]
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            arguments.update({k: v for k, v in value.items() if k not in _FRAMEWORK})
-        elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            arguments.update({parameter.name: list(value)} if value else {})
-        elif parameter.name in visible:
-            arguments[parameter.name] = value
-        elif parameter.name not in _FRAMEWORK and _is_plain(value):
-            arguments[parameter.name] = value
-            injected.add(parameter.name)
-    return ToolCall(name, arguments, injected=frozenset(injected))
+    given = named_arguments(signature, args, kwargs)
+    from_host = (signature.parameters.keys() - visible) & given.keys()
+    left_out = {
+        key
+        for key in given
+        if key in _FRAMEWORK or (key in from_host and not _is_plain(given[key]))
+    } - visible
+    arguments = {key: value for key, value in given.items() if key not in left_out}
+    return ToolCall(name, arguments, injected=frozenset(from_host - left_out))
 
 
 def _is_plain(value: object) -> bool:

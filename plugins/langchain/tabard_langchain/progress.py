@@ -1,4 +1,4 @@
-"""The permits of calls in progress, by LangChain's run id."""
+"""Calls in progress, by LangChain's run id."""
 
 from __future__ import annotations
 
@@ -7,28 +7,30 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from tabard import Permit
+from tabard.ticket import Ticket
 
 LIMIT = 10_000
 """Calls in progress that are remembered; LangChain tells nothing of a run another handler stopped,
 so the oldest has to go at some point."""
 
 
-class OpenPermits:
-    """Permits waiting for their outcome. Safe for many threads."""
+class OpenCalls:
+    """Calls waiting for their outcome. Safe for many threads."""
 
     def __init__(self) -> None:
-        self._permits: dict[UUID, Permit] = {}
+        self._tickets: dict[UUID, Ticket] = {}
         self._lock = threading.Lock()
 
-    def add(self, run_id: UUID, permit: Permit) -> None:
-        """Remember a permit; the oldest fails as abandoned when there are too many."""
+    def add(self, run_id: UUID, ticket: Ticket) -> None:
+        """Remember a call; the oldest fails as abandoned when there are too many."""
         oldest = None
         with self._lock:
-            if len(self._permits) >= LIMIT:
-                oldest = self._permits.pop(next(iter(self._permits)))
-            self._permits[run_id] = permit
+            if len(self._tickets) >= LIMIT:
+                oldest = self._tickets.pop(next(iter(self._tickets)))
+            self._tickets[run_id] = ticket
         if oldest is not None:
-            oldest.fail("abandoned")
+            oldest.void()
+            oldest.permit.fail("abandoned")
 
     def settle(self, run_id: UUID, *, usage: Mapping[str, int] | None = None) -> None:
         """Record that a run has ended well, if it is one of ours."""
@@ -43,5 +45,10 @@ class OpenPermits:
             permit.fail(error)
 
     def _take(self, run_id: UUID) -> Permit | None:
+        """The permit of a run, once; what is left of its ticket is void."""
         with self._lock:
-            return self._permits.pop(run_id, None)
+            ticket = self._tickets.pop(run_id, None)
+        if ticket is None:
+            return None
+        ticket.void()
+        return ticket.permit
