@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from tabard import Guard
 
 console = Console(width=132, highlight=False)
 
@@ -37,19 +38,24 @@ def provider_calls(calls: Iterable[tuple[str, str]]) -> None:
     console.print(table)
 
 
-def decisions(records: Iterable[dict[str, Any]]) -> None:
-    """The same calls as tabard recorded them."""
-    table = Table("agent", "session", "action", "decision", "rule", "reason")
-    for record in records:
-        decision = record["decision"]
-        allowed = decision["effect"] == "allow"
-        verdict = "[green]allow[/green]" if allowed else f"[red]deny[/red] {decision['code']}"
-        agent = (record["agent"] or {}).get("name", "-")
-        session = (record["session"] or "-")[:6]
-        action = f"{record['action']['kind']} {record['action']['name']}"
-        rule = decision["rule"] or "-"
-        table.add_row(agent, session, action, verdict, rule, decision["reason"])
+def decisions(guard: Guard, *, after: int = 0) -> int:
+    """The decisions since a record, as tabard recorded them; returns how many records there are."""
+    table = Table("agent", "session", "action", "decision")
+    for column in ("rule", "reason"):
+        table.add_column(column, overflow="fold")
+    records = list(guard.records())
+    for record in records[after:]:
+        if record["type"].endswith(".decision"):
+            decision = record["decision"]
+            allowed = decision["effect"] == "allow"
+            verdict = "[green]allow[/green]" if allowed else f"[red]deny[/red] {decision['code']}"
+            agent, session = record["agent"]["name"], record["session"][:6]
+            action = f"{record['action']['kind']} {record['action']['name']}"
+            table.add_row(
+                agent, session, action, verdict, decision["rule"] or "-", decision["reason"]
+            )
     console.print(table)
+    return len(records)
 
 
 def six_lines() -> None:

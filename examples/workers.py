@@ -5,6 +5,7 @@ Both are real; only their models are scripted, and note what a provider would se
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -14,15 +15,26 @@ os.environ.setdefault("CREWAI_TRACING_ENABLED", "false")
 
 from crewai import Agent, Crew, Task
 from crewai.tools import tool as crew_tool
-from insurance import Insurance
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 
+from insurance import Insurance
 from tabard.testing.crewai import ScriptedLLM
 from tabard.testing.langchain import ScriptedChatModel, call_tool
+from tabard_crewai import install
 from tabard_crewai import protect as protect_crew_tool
 from tabard_langchain import TabardCallbackHandler, protect
+
+# Both frameworks would repeat each refusal or estimate on the console; the tables show it all.
+for _name in ("langchain_core.callbacks.manager", "crewai.llms.base_llm"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
+
+OWN_CLAIM = ("claims_db.query", {"table": "claims", "claimant_id": "C-1007", "max_rows": 5})
+OTHERS_CLAIM = ("claims_db.query", {"table": "claims", "claimant_id": "C-1042", "max_rows": 5})
+POLICY = ("policy_lookup", {"policy_no": "POL-100007"})
+TRANSFER = ("payments.transfer", {"claim_no": "CLM-5003", "amount_eur": 9000})
+TOTALS = ("stats_claims", {"year": 2026})
 
 SHARED_KEY = "sk-live-...7Qd2"
 provider_log: list[tuple[str, str]] = []
@@ -62,6 +74,8 @@ def ask_claims_agent(
 
 def ask_analytics_crew(company: Insurance, *calls: Call, guarded: bool = True) -> str:
     """Let the CrewAI crew make some tool calls and answer."""
+    if guarded:
+        install()  # the hooks of this process: model calls, and tools that are not protected
     llm = AnalyticsModel(model="gpt-4o-mini", script=[*calls, "Claims are down."])
     totals = crew_tool("stats.claims")(company.totals)
     query = crew_tool("claims_db.query")(company.query)
