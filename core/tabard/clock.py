@@ -2,8 +2,8 @@
 
 A clock is any callable that returns POSIX seconds as a float. Pass your own to a test:
 
->>> from tabard import TrustBundle, TokenVerifier
->>> fixed = lambda: 1_800_000_000.0
+>>> read_clock(lambda: 1_800_000_000)
+1800000000.0
 """
 
 from __future__ import annotations
