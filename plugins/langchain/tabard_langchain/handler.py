@@ -7,15 +7,18 @@ has validated them and filled in defaults. `protect(tool)` sees the arguments th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Self
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
+from langchain_core.tools import ToolException
 
-from tabard import AccessDenied, Action, GuardUnavailable, Retrieval, Session, ToolCall, admit
-from tabard_langchain.model import admit_model
+from tabard import AccessDenied, Action, Permit, Retrieval, Session, ToolCall, admit
+from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
 from tabard_langchain.permits import OpenPermits
+from tabard_langchain.refusal import refuse_unreadable
+from tabard_langchain.usage import read_traced_usage, read_usage
 
 SINGLE_INPUT = "input"
 """The argument's name in the policy when a tool is called with plain text."""
@@ -45,12 +48,27 @@ class TabardCallbackHandler(BaseCallbackHandler):
             TypeError: It redefines a hook or a switch that enforcement rests on.
         """
         super().__init_subclass__(**kwargs)
-        changed = sorted(_FIXED & cls.__dict__.keys())
+        added = set(cls.__mro__).difference(TabardCallbackHandler.__mro__)  # with every mixin
+        changed = sorted(_FIXED.intersection(name for kind in added for name in vars(kind)))
         if changed:
             raise TypeError(
                 f"{cls.__name__} redefines {', '.join(changed)}: a subclass could fail open; "
                 "add a handler of your own beside this one"
             )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse to replace a hook or a switch on one object, too.
+
+        Raises:
+            AttributeError: It is one of those that enforcement rests on.
+        """
+        if name in _FIXED:
+            raise AttributeError(f"`{name}` of a TabardCallbackHandler is fixed")
+        super().__setattr__(name, value)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """The handler itself, so that a model or tool that holds one can be copied."""
+        return self
 
     @property
     def raise_error(self) -> bool:  # type: ignore[override]  # a plain attribute can be switched off
@@ -101,11 +119,15 @@ class TabardCallbackHandler(BaseCallbackHandler):
             AccessDenied: It is refused.
         """
 
-        def describe() -> Action:
+        def ask() -> Permit:
             # Never the event's `name`: a caller can set it by `run_name`.
-            return Retrieval(str((metadata or {}).get("ls_retriever_name") or "unknown"), query)
+            source = (metadata or {}).get("ls_retriever_name") or UNKNOWN
+            permit = admit(Retrieval(source, query), session=self._session)
+            if source == UNKNOWN:
+                refuse_unknown(permit, "no_grant")
+            return permit
 
-        self._admit(run_id, lambda: admit(describe(), session=self._session))
+        self._admit(run_id, ask)
 
     def on_chat_model_start(
         self,
@@ -145,7 +167,9 @@ class TabardCallbackHandler(BaseCallbackHandler):
         inputs: Any,
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
+        run_type: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Admit a model that LangChain announces as a chain (decision models).
@@ -153,12 +177,17 @@ class TabardCallbackHandler(BaseCallbackHandler):
         Raises:
             AccessDenied: It is refused.
         """
-        if metadata and "ls_model_type" in metadata:
+        # Inside a model's run the labels are that model's, handed down.
+        labelled = "ls_model_type" in (metadata or {}) and parent_run_id not in self._permits
+        if run_type == "llm" or labelled:
             self._admit_model(run_id, serialized, metadata, kwargs)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Record that the tool has returned."""
-        self._permits.settle(run_id)
+        """Record that the tool has returned, or that its error was turned into a message."""
+        if getattr(output, "status", None) == "error":
+            self._permits.fail(run_id, ToolException())
+        else:
+            self._permits.settle(run_id)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the retriever has returned."""
@@ -166,11 +195,11 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has returned."""
-        self._permits.settle(run_id)
+        self._permits.settle(run_id, usage=read_traced_usage(outputs))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the model has answered, and how many tokens it says it took."""
-        self._permits.settle(run_id, usage=_usage_of(response))
+        self._permits.settle(run_id, usage=read_usage(response))
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has failed."""
@@ -201,24 +230,22 @@ class TabardCallbackHandler(BaseCallbackHandler):
             lambda: admit_model(serialized, parameters, metadata, session=self._session),
         )
 
-    def _admit(self, run_id: UUID, ask: Callable[[], Any]) -> None:
+    def _admit(self, run_id: UUID, ask: Callable[[], Permit]) -> None:
         """Admit and remember the permit; whatever goes wrong on the way is a refusal."""
         try:
             self._permits.add(run_id, ask())
         except AccessDenied:
             raise
         except Exception as error:
-            _refuse(error)
+            refuse_unreadable(error, session=self._session)
 
 
-_FIXED = frozenset(
-    name for name in TabardCallbackHandler.__dict__ if name.startswith("on_") or name[0] != "_"
-) | {
-    "_admit",
-    "_admit_model",
-    "__init_subclass__",
-    "__getattribute__",
+_FIXED = frozenset(name for name in vars(TabardCallbackHandler) if not name.startswith("__")) | {
+    "__class__",
     "__getattr__",
+    "__getattribute__",
+    "__init_subclass__",
+    "__setattr__",
     "ignore_agent",
     "ignore_chain",
     "ignore_chat_model",
@@ -227,20 +254,3 @@ _FIXED = frozenset(
     "ignore_retriever",
     "ignore_retry",
 }
-
-
-def _refuse(error: Exception) -> NoReturn:
-    kind = type(error).__name__
-    raise GuardUnavailable(
-        code="hook", reason=f"the call could not be translated into an action: {kind}"
-    ) from None
-
-
-def _usage_of(response: LLMResult) -> Mapping[str, int] | None:
-    """The tokens a provider reports; None when it reports none."""
-    try:
-        message = getattr(response.generations[0][0], "message", None)
-        usage = getattr(message, "usage_metadata", None) or {}
-        return {name: count for name, count in usage.items() if isinstance(count, int)} or None
-    except (AttributeError, IndexError, TypeError):
-        return None

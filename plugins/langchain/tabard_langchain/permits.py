@@ -21,14 +21,23 @@ class OpenPermits:
         self._lock = threading.Lock()
 
     def add(self, run_id: UUID, permit: Permit) -> None:
-        """Remember a permit; the oldest fails as abandoned when there are too many."""
-        oldest = None
+        """Remember a permit; the oldest fails as abandoned when there are too many.
+
+        A caller may choose the run id, and one that is still open twice: then the older call has
+        its outcome now, and is not forgotten.
+        """
         with self._lock:
+            displaced = [self._permits.pop(run_id)] if run_id in self._permits else []
             if len(self._permits) >= LIMIT:
-                oldest = self._permits.pop(next(iter(self._permits)))
+                displaced.append(self._permits.pop(next(iter(self._permits))))
             self._permits[run_id] = permit
-        if oldest is not None:
-            oldest.fail("abandoned")
+        for older in displaced:
+            older.fail("abandoned")
+
+    def __contains__(self, run_id: object) -> bool:
+        """Whether a run is one of ours and still open."""
+        with self._lock:
+            return run_id in self._permits
 
     def settle(self, run_id: UUID, *, usage: Mapping[str, int] | None = None) -> None:
         """Record that a run has ended well, if it is one of ours."""
