@@ -65,7 +65,7 @@ class Parameters:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # a builtin tells nothing
             signature = _ANYTHING
-        framework, host = set(_BY_NAME), set[str]()
+        framework, host = set[str](), set[str]()
         for name, annotation in _annotations(function, signature, schema):
             owner = _owner(annotation)
             if owner == "framework":
@@ -91,7 +91,7 @@ class Parameters:
         bound.apply_defaults()
         decided: dict[str, Any] = {}
         for name, value in self._named(bound.arguments, unseen=self.preset - given):
-            if name in self.framework or (name in self.host and not _is_plain(value)):
+            if self._is_left_out(name, value):
                 continue
             if name in decided:
                 raise ValueError("an argument name occurs twice")
@@ -102,9 +102,14 @@ class Parameters:
         if kind is inspect.Parameter.VAR_KEYWORD:
             single = inspect.Parameter.KEYWORD_ONLY
             return {key: self._copied(key, item, single) for key, item in value.items()}
-        if name in self.framework or (name in self.host and not _is_plain(value)):
-            return value
-        return copy.deepcopy(value)
+        return value if self._is_left_out(name, value) else copy.deepcopy(value)
+
+    def _is_left_out(self, name: str, value: Any) -> bool:
+        """Whether an argument is the framework's, or an object of the host's that is no data."""
+        if name in self.framework:
+            return True
+        # A model can send a name LangChain uses elsewhere, but not an object.
+        return (name in _BY_NAME or name in self.host) and not (value and _is_plain(value))
 
     def _named(
         self, arguments: Mapping[str, Any], *, unseen: frozenset[str]

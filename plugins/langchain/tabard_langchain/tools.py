@@ -67,6 +67,8 @@ def _guarded_copy(tool: _Tool, session: Session | None) -> _Tool:
     if not own and not fields:
         raise ConfigurationError(f"protect: the tool {tool.name!r} has nothing that could run")
     if all(is_guarded(getattr(tool, name)) for name in (*own, *fields)):
+        if session is not None:
+            raise ConfigurationError(f"protect: {tool.name!r} is protected already, without it")
         return tool
     copied = tool.model_copy()
     members = vars(copied)  # what is put here is found before the class's own methods

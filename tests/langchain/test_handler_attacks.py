@@ -1,0 +1,338 @@
+"""Attacks on the callback handler: made to look away, lied to, or left without an ending."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.caches import InMemoryCache
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import StructuredTool, ToolException, tool
+
+from tabard import AuthenticationFailed, NotPermitted
+from tabard.testing.langchain import ScriptedChatModel
+from tabard_langchain import TabardCallbackHandler, protect
+
+POLICY = """\
+version: 1
+agents:
+  claims-agent:
+    models: {allow: ["openai/gpt-4o", "local/**"]}
+    grants:
+      - {id: lookup, tools: ["lookup"], args: {number: {enum: [1, 2]}}}
+      - {id: search, tools: ["retrieval.*"], args: {query: {}}}
+  analytics-agent: {}
+deny:
+  - {id: ban, models: ["local/banned"]}
+  - {id: secrets, tools: ["retrieval.secrets"]}
+"""
+
+
+@pytest.fixture
+def policy_text() -> str:
+    return POLICY
+
+
+@pytest.fixture
+def allowed(make_caller: Any) -> Iterator[None]:
+    """The claims agent is logged in."""
+    with make_caller("allowed").enter():
+        yield
+
+
+def watched() -> dict[str, Any]:
+    return {"callbacks": [TabardCallbackHandler()]}
+
+
+class Silent:
+    """A mixin that would let every tool through."""
+
+    def on_tool_start(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+
+class Lax:
+    """A mixin whose refusals would only be logged."""
+
+    raise_error = False
+
+
+class Deaf(BaseCallbackHandler):
+    """A handler that is told of no tool."""
+
+    @property
+    def ignore_agent(self) -> bool:
+        return True
+
+
+class TestMadeToLookAway:
+    @pytest.mark.parametrize("mixin", [Silent, Lax, Deaf], ids=lambda kind: kind.__name__)
+    @pytest.mark.parametrize("first", [True, False])
+    def test_mixin(self, mixin: type, first: bool) -> None:
+        """What a class inherits weakens it no less than what it says itself."""
+        bases = (mixin, TabardCallbackHandler) if first else (TabardCallbackHandler, mixin)
+        if first and mixin is Deaf:
+            bases = (Deaf, TabardCallbackHandler)
+        with pytest.raises(TypeError, match="fail open"):
+            type("Open", bases, {})
+
+    def test_grandchild(self) -> None:
+        """A harmless subclass hands the rule on to its own."""
+        harmless = type("Harmless", (TabardCallbackHandler,), {"label": "mine"})
+        with pytest.raises(TypeError, match="fail open"):
+            type("Open", (harmless,), {"on_llm_start": lambda self, *a, **k: None})
+
+    @pytest.mark.parametrize(
+        "name", ["on_tool_start", "on_llm_start", "_admit", "raise_error", "ignore_agent"]
+    )
+    def test_one_object(self, name: str, counted: Any) -> None:
+        """A hook or a switch cannot be replaced on a single handler."""
+        handler = TabardCallbackHandler()
+        with pytest.raises(AttributeError):
+            setattr(handler, name, lambda *a, **k: None)
+        with pytest.raises(AuthenticationFailed):
+            counted.tool().invoke({"number": 1}, {"callbacks": [handler]})
+        assert counted.ran == 0
+
+    def test_copies(self, counted: Any, allowed: None, guard: Any) -> None:
+        """A copied tool that holds a handler is as guarded as before."""
+        made = counted.tool()
+        made.callbacks = [TabardCallbackHandler()]
+        with pytest.raises(NotPermitted):
+            copy.deepcopy(made).invoke({"number": 7})
+        assert counted.ran == 0
+
+    def test_run_id_that_is_still_open(self, allowed: None, guard: Any) -> None:
+        """A run id the caller uses twice skips no admission, and both calls have an outcome."""
+        config = {**watched(), "run_id": uuid.uuid4()}
+
+        @tool
+        def lookup(number: int) -> str:
+            """Look a number up, and the next."""
+            return "done" if number == 2 else str(lookup.invoke({"number": number + 1}, config))
+
+        lookup.invoke({"number": 1}, config)
+        kinds = [r["type"] for r in guard.records() if r["type"].startswith("tool.")]
+        assert sorted(kinds) == ["tool.decision"] * 2 + ["tool.outcome"] * 2
+
+
+class TestAfterTheCall:
+    def test_nothing_is_left_for_the_next(
+        self, counted: Any, guard: Any, authority: Any, make_caller: Any
+    ) -> None:
+        """What the handler admitted lends its session to no later call of a protected tool."""
+        target = protect(counted.tool())
+        with make_caller("allowed").enter():
+            target.invoke({"number": 1}, watched())
+        with pytest.raises(AuthenticationFailed, match="no_identity"):
+            target.func(number=2)  # type: ignore[attr-defined]
+        with guard.login(authority.issue("analytics-agent")), pytest.raises(NotPermitted):
+            target.func(number=2)  # type: ignore[attr-defined]
+        assert counted.seen == [1]
+
+    def test_inner_agent_answers_for_itself(
+        self, counted: Any, guard: Any, authority: Any, make_caller: Any
+    ) -> None:
+        """A call made under another session inside a tool is that session's, not the tool's."""
+        inner = protect(counted.tool())
+
+        def body(number: int) -> str:
+            with guard.login(authority.issue("analytics-agent")):
+                return str(inner.func(number=number))  # type: ignore[attr-defined]
+
+        outer = StructuredTool.from_function(body, name="lookup", description="Look it up.")
+        with make_caller("allowed").enter(), pytest.raises(NotPermitted):
+            outer.invoke({"number": 1}, watched())
+        assert counted.ran == 0
+
+
+@pytest.mark.usefixtures("allowed")
+class TestOutcomes:
+    def last(self, guard: Any) -> dict[str, Any]:
+        record: dict[str, Any] = list(guard.records())[-1]
+        return record
+
+    def test_error_that_became_a_message(self, guard: Any) -> None:
+        """A tool that failed has failed on record, although LangChain made a message of it."""
+
+        def body(number: int) -> str:
+            raise ToolException("no")
+
+        made = StructuredTool.from_function(
+            body, name="lookup", description="d", handle_tool_error=True
+        )
+        call = {"name": "lookup", "args": {"number": 1}, "id": "c", "type": "tool_call"}
+        assert made.invoke(call, watched()).status == "error"
+        assert self.last(guard)["outcome"] == {
+            "status": "error",
+            "error_type": "ToolException",
+            "duration_ms": self.last(guard)["outcome"]["duration_ms"],
+        }
+
+    def test_stream_that_is_broken_off(self, guard: Any) -> None:
+        """A consumer that walks away leaves a failed call, not an open one."""
+        stream = ScriptedChatModel(script=[AIMessage("a b c")]).stream("hi", watched())
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert self.last(guard)["outcome"]["error_type"] == "GeneratorExit"
+
+    def test_answer_from_the_cache(self, guard: Any) -> None:
+        """An answer LangChain had cached costs no tokens on record."""
+        usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+        model = ScriptedChatModel(
+            script=[AIMessage("a", usage_metadata=usage)], cache=InMemoryCache()
+        )
+        model.disable_streaming = True
+        for expected in (3, 0):
+            model.invoke("hi", watched())
+            assert self.last(guard)["usage"]["input_tokens"] == expected
+        assert model.calls == 1
+
+
+class Local(BaseChatModel):
+    """A model that LangChain cannot serialize and that reports no parameters, as Ollama's does."""
+
+    model: str
+    calls: int = 0
+
+    @property
+    def _llm_type(self) -> str:
+        return "local"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return {"ls_provider": "local", "ls_model_name": self.model, "ls_model_type": "chat"}
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        self.calls += 1
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("done"))])
+
+
+class Nameless(Local):
+    """A model whose name nobody can tell but the caller."""
+
+    model: str = ""
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
+        return {"ls_provider": "local", "ls_model_type": "chat"}
+
+
+@pytest.mark.usefixtures("allowed")
+class TestLies:
+    """Under a policy that allows nearly everything, so that only the denials are left."""
+
+    def test_model_known_by_its_object(self, decisions: Any) -> None:
+        """A model that reports no parameters is known by what it was made with."""
+        model = Local(model="llama3")
+        model.invoke("hi", watched())
+        assert (model.calls, decisions()[-1]["action"]["name"]) == (1, "local/llama3")
+
+    def test_denied_model_known_by_its_object(self) -> None:
+        """So a denial of it holds under a wildcard."""
+        model = Local(model="banned")
+        with pytest.raises(NotPermitted, match="denied_by_rule"):
+            model.invoke("hi", watched())
+        assert model.calls == 0
+
+    def test_denied_model_switched_to_at_run_time(self) -> None:
+        """And where the label keeps the old name, the new one counts."""
+        model = Local(model="llama3")
+        with pytest.raises(NotPermitted, match="denied_by_rule"):
+            model.bind(model="banned").invoke("hi", watched())
+        assert model.calls == 0
+
+    @pytest.mark.parametrize("lie", [{}, {"ls_model_name": "llama3"}])
+    def test_model_without_a_name(self, lie: dict[str, str], guard: Any) -> None:
+        """A name only the caller vouches for is none, and that is refused under any wildcard."""
+        model = Nameless()
+        with pytest.raises(NotPermitted, match="cannot be established"):
+            model.invoke("hi", {**watched(), "metadata": lie})
+        assert model.calls == 0
+        assert list(guard.records())[-1]["outcome"]["error_type"] == "UnknownName"
+
+    def test_retriever_without_a_name(self) -> None:
+        """The same for a source."""
+
+        class Odd(BaseRetriever):
+            calls: int = 0
+
+            def _get_ls_params(self, **kwargs: Any) -> Any:
+                return {}
+
+            def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Any]:
+                self.calls += 1
+                return []
+
+        source = Odd(name="secrets")
+        with pytest.raises(NotPermitted, match="cannot be established"):
+            source.invoke("hi", watched())
+        assert source.calls == 0
+
+    def test_labels_handed_down(self, decisions: Any) -> None:
+        """A chain inside a model's run is not taken for a second call of the model."""
+
+        class Wraps(Local):
+            def _generate(
+                self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+            ) -> ChatResult:
+                child = run_manager.get_child()
+                RunnableLambda(lambda x: x).invoke(1, {"callbacks": child})
+                return super()._generate(messages)
+
+        Wraps(model="llama3").invoke("hi", watched())
+        assert len(decisions()) == 1
+
+
+class TestDecisionModel:
+    """`BaseDecisionModel` (langchain-core 1.8) calls a provider under the guise of a chain."""
+
+    def make(self, name: str) -> Any:
+        decisions = pytest.importorskip("langchain_core.decisions")
+
+        class Decides(decisions.BaseDecisionModel):  # type: ignore[misc,name-defined]
+            calls: int = 0
+
+            @property
+            def _provider(self) -> str:
+                return "local"
+
+            def _classify(self, state: Any, questions: Any) -> Any:
+                self.calls += 1
+                usage = {"input_tokens": 4, "output_tokens": 1, "total_tokens": 5}
+                return decisions.ClassifierResponse(model=self.model, answers={}, usage=usage)
+
+        return Decides(model=name)
+
+    @pytest.mark.parametrize("is_async", [False, True])
+    @pytest.mark.parametrize("name", ["llama3", "banned"])
+    def test_model(
+        self, name: str, is_async: bool, allowed: None, decisions: Any, guard: Any
+    ) -> None:
+        """It is admitted as the model it is, whatever the caller's metadata says."""
+        model = self.make(name)
+        config = {**watched(), "metadata": {"ls_model_name": "llama3", "ls_provider": "local"}}
+        request = {"state": {}, "questions": {}}
+
+        def work() -> object:
+            if is_async:
+                return asyncio.run(model.ainvoke(request, config))
+            return model.invoke(request, config)
+
+        if name == "banned":
+            with pytest.raises(NotPermitted):
+                work()
+        else:
+            work()
+            assert list(guard.records())[-1]["usage"] == {"input_tokens": 4, "output_tokens": 1}
+        assert model.calls == (name != "banned")
+        assert decisions()[-1]["action"]["name"] == f"local/{name}"
