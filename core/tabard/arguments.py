@@ -9,7 +9,9 @@ changes nothing; and a value that cannot be examined is refused instead of being
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
+from typing import Any
 
 MAX_DEPTH = 32
 """Levels of nesting that are examined; anything deeper is refused."""
@@ -74,3 +76,23 @@ def _convert(value: object) -> object:
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value, inf_nan_mode="constants")
+
+
+def named_arguments(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call by name: defaults filled in, `**kwargs` spread, no empty `*args`.
+
+    Raises:
+        TypeError: They do not fit the signature.
+    """
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    named: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        value = bound.arguments[parameter.name]
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL or value:
+            named[parameter.name] = value
+    return named

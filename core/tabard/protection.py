@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tabard.actions import ToolCall
+from tabard.arguments import named_arguments
 from tabard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -35,9 +36,14 @@ def protect_function(guard: Guard, function: _Function, name: str | None) -> _Fu
         raise ConfigurationError("protect: another guard protects this function already")
     tool = name or str(getattr(function, "__name__", ""))
     signature = inspect.signature(function)
+    first = next(iter(signature.parameters), None)
+    receiver = first if first in ("self", "cls") else None
 
     def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolCall:
-        return ToolCall(tool, _named_arguments(signature, args, kwargs))
+        arguments = named_arguments(signature, args, kwargs)
+        if receiver is not None:
+            arguments.pop(receiver)
+        return ToolCall(tool, arguments)
 
     wrapper = _wrap(guard, function, describe)
     setattr(wrapper, _MARK, guard)
@@ -81,19 +87,3 @@ def _wrap(guard: Guard, function: Any, describe: Describe) -> Callable[..., Any]
             return function(*args, **kwargs)
 
     return call
-
-
-def _named_arguments(
-    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Mapping[str, Any]:
-    """The arguments by name, defaults filled in, `**kwargs` spread, `self` left out."""
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    named: dict[str, Any] = {}
-    for name, parameter in signature.parameters.items():
-        value = bound.arguments[name]
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            named.update(value)
-        elif not (name in ("self", "cls") and not named):
-            named[name] = value
-    return named

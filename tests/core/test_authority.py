@@ -164,14 +164,9 @@ class TestRegister:
     @pytest.mark.parametrize("part", ["", "a b", "a/b", "..", ".", "ä", "a\n", "x" * 129, "a%20b"])
     def test_parts_that_no_spiffe_id_can_have(self, authority: Authority, part: str) -> None:
         """A name, team or environment that cannot stand in a SPIFFE ID is named."""
-        for kwargs in (
-            {"name": part, "team": "t", "environment": "e"},
-            {"name": "n", "team": part, "environment": "e"},
-            {"name": "n", "team": "t", "environment": part},
-        ):
-            name = kwargs.pop("name")
+        for name, team, environment in ((part, "t", "e"), ("n", part, "e"), ("n", "t", part)):
             with pytest.raises(ConfigurationError, match=r"name|team|environment"):
-                authority.register(name, **kwargs)
+                authority.register(name, team=team, environment=environment)
         assert len(authority.agents()) == 2
 
     def test_attributes(self, authority: Authority) -> None:

@@ -262,10 +262,11 @@ class TestProtectedTool:
             ran.append(number)
             return "x"
 
+        target: Any = lookup
         with make_caller("allowed").enter():
-            assert asyncio.run(lookup.arun(number=1)) == "x"
-            assert asyncio.run(lookup.arun(number=7)).code == "arg.enum"
-            assert lookup.run(number=1) == "x"
+            assert asyncio.run(target.arun(number=1)) == "x"
+            assert asyncio.run(target.arun(number=7)).code == "arg.enum"
+            assert target.run(number=1) == "x"
         assert ran == [1, 1]
 
     def test_twice_is_once(self, counted: Any, make_caller: Any, decisions: Any) -> None:

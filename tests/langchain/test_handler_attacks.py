@@ -49,8 +49,8 @@ def allowed(make_caller: Any) -> Iterator[None]:
         yield
 
 
-def watched() -> dict[str, Any]:
-    return {"callbacks": [TabardCallbackHandler()]}
+def watched(**more: Any) -> Any:
+    return {"callbacks": [TabardCallbackHandler()], **more}
 
 
 class Silent:
@@ -113,7 +113,7 @@ class TestMadeToLookAway:
 
     def test_run_id_that_is_still_open(self, allowed: None, guard: Any) -> None:
         """A run id the caller uses twice skips no admission, and both calls have an outcome."""
-        config = {**watched(), "run_id": uuid.uuid4()}
+        config = watched(run_id=uuid.uuid4())
 
         @tool
         def lookup(number: int) -> str:
@@ -134,10 +134,50 @@ class TestAfterTheCall:
         with make_caller("allowed").enter():
             target.invoke({"number": 1}, watched())
         with pytest.raises(AuthenticationFailed, match="no_identity"):
-            target.func(number=2)  # type: ignore[attr-defined]
+            target.func(number=2)
         with guard.login(authority.issue("analytics-agent")), pytest.raises(NotPermitted):
-            target.func(number=2)  # type: ignore[attr-defined]
+            target.func(number=2)
         assert counted.seen == [1]
+
+    def test_run_that_another_handler_stopped(
+        self, counted: Any, authority: Any, make_caller: Any, guard: Any
+    ) -> None:
+        """What was admitted and never ran is no permit for a later call, nor after a revocation."""
+
+        class Stops(BaseCallbackHandler):
+            raise_error = True
+
+            def on_tool_start(self, *args: Any, **kwargs: Any) -> None:
+                raise ValueError("stop")
+
+        target = protect(counted.tool())
+        with make_caller("allowed").enter():
+            with pytest.raises(ValueError, match="stop"):
+                target.invoke({"number": 1}, {"callbacks": [TabardCallbackHandler(), Stops()]})
+            authority.revoke("claims-agent", reason="compromised")
+            with pytest.raises(AuthenticationFailed, match="token_revoked"):
+                target.func(number=1)
+        assert counted.ran == 0
+
+    def test_equal_is_not_the_same(self, make_caller: Any, decisions: Any) -> None:
+        """Arguments that Python calls equal are not what the handler decided on."""
+        target: Any = protect(
+            StructuredTool(
+                name="lookup",
+                description="d",
+                func=lambda number: "ran",
+                args_schema={"type": "object", "properties": {"number": {}}},
+            )
+        )
+        handler = TabardCallbackHandler()
+
+        def outer(number: int) -> str:
+            return str(target.func(number=True))
+
+        made = StructuredTool.from_function(outer, name="lookup", description="d")
+        with make_caller("allowed").enter(), pytest.raises(NotPermitted):
+            made.invoke({"number": 1}, {"callbacks": [handler]})
+        assert [d["decision"]["code"] for d in decisions()] == ["ok", "arg.enum"]
 
     def test_inner_agent_answers_for_itself(
         self, counted: Any, guard: Any, authority: Any, make_caller: Any
@@ -147,7 +187,7 @@ class TestAfterTheCall:
 
         def body(number: int) -> str:
             with guard.login(authority.issue("analytics-agent")):
-                return str(inner.func(number=number))  # type: ignore[attr-defined]
+                return str(inner.func(number=number))
 
         outer = StructuredTool.from_function(body, name="lookup", description="Look it up.")
         with make_caller("allowed").enter(), pytest.raises(NotPermitted):
@@ -256,7 +296,7 @@ class TestLies:
         """A name only the caller vouches for is none, and that is refused under any wildcard."""
         model = Nameless()
         with pytest.raises(NotPermitted, match="cannot be established"):
-            model.invoke("hi", {**watched(), "metadata": lie})
+            model.invoke("hi", watched(metadata=lie))
         assert model.calls == 0
         assert list(guard.records())[-1]["outcome"]["error_type"] == "UnknownName"
 
@@ -278,20 +318,6 @@ class TestLies:
             source.invoke("hi", watched())
         assert source.calls == 0
 
-    def test_labels_handed_down(self, decisions: Any) -> None:
-        """A chain inside a model's run is not taken for a second call of the model."""
-
-        class Wraps(Local):
-            def _generate(
-                self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
-            ) -> ChatResult:
-                child = run_manager.get_child()
-                RunnableLambda(lambda x: x).invoke(1, {"callbacks": child})
-                return super()._generate(messages)
-
-        Wraps(model="llama3").invoke("hi", watched())
-        assert len(decisions()) == 1
-
 
 class TestDecisionModel:
     """`BaseDecisionModel` (langchain-core 1.8) calls a provider under the guise of a chain."""
@@ -308,6 +334,7 @@ class TestDecisionModel:
 
             def _classify(self, state: Any, questions: Any) -> Any:
                 self.calls += 1
+                RunnableLambda(lambda x: x).invoke(1)  # inherits the labels, and is no model
                 usage = {"input_tokens": 4, "output_tokens": 1, "total_tokens": 5}
                 return decisions.ClassifierResponse(model=self.model, answers={}, usage=usage)
 
@@ -320,8 +347,8 @@ class TestDecisionModel:
     ) -> None:
         """It is admitted as the model it is, whatever the caller's metadata says."""
         model = self.make(name)
-        config = {**watched(), "metadata": {"ls_model_name": "llama3", "ls_provider": "local"}}
-        request = {"state": {}, "questions": {}}
+        config = watched(metadata={"ls_model_name": "llama3", "ls_provider": "local"})
+        request: dict[str, Any] = {"state": {}, "questions": {}}
 
         def work() -> object:
             if is_async:
@@ -333,6 +360,7 @@ class TestDecisionModel:
                 work()
         else:
             work()
+            assert len(decisions()) == 1
             assert list(guard.records())[-1]["usage"] == {"input_tokens": 4, "output_tokens": 1}
         assert model.calls == (name != "banned")
         assert decisions()[-1]["action"]["name"] == f"local/{name}"

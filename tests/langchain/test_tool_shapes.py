@@ -178,7 +178,7 @@ class TestProtectedShapes:
     @pytest.mark.parametrize("shape", ["class", "class with async body", "class that hands over"])
     def test_own_methods(self, shape: str, counted: Any, make_caller: Any, decisions: Any) -> None:
         """The methods behind the framework are guarded, too."""
-        target = protect(SHAPES[shape](counted, "lookup"))
+        target: Any = protect(SHAPES[shape](counted, "lookup"))
         with make_caller("allowed").enter():
             target._run(1)
             asyncio.run(target._arun(number=2))

@@ -131,7 +131,7 @@ class TestHandlerCannotBeWeakened:
         self, guard: Any, make_caller: Any, counted: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Runs another handler stopped leave no trail in memory; they end as abandoned."""
-        monkeypatch.setattr("tabard_langchain.permits.LIMIT", 3)
+        monkeypatch.setattr("tabard_langchain.progress.LIMIT", 3)
 
         class Stops(BaseCallbackHandler):
             raise_error = True
@@ -271,6 +271,7 @@ agents:
       - {tools: [rows], args: {limit: {type: integer, max: 100}}}
       - {tools: [mine], args: {number: {}, user: {equals: u1}}}
       - {tools: [plain], args: {text: {enum: [a]}}}
+      - {tools: [bare]}
       - {tools: [cls], args: {number: {max: 5}}}
       - {tools: [conf], args: {number: {max: 5}}}
   analytics-agent: {}
@@ -343,6 +344,69 @@ agents:
             with pytest.raises(NotPermitted, match=r"arg\.enum"):
                 target.invoke("b")
         assert ran == ["a"]
+
+    def test_single_input_tool_is_no_injection(self, make_caller: Any) -> None:
+        """The text of a classic tool comes from the model: unknown to the grant, it is refused."""
+        target = protect(Tool("bare", lambda text: text, "Echo."))
+        with make_caller("allowed").enter(), pytest.raises(NotPermitted, match=r"arg\.unknown"):
+            target.invoke("a")
+
+    def test_handler_and_protect_admit_once(
+        self, make_caller: Any, decisions: Any, guard: Any
+    ) -> None:
+        """A call that handler and tool both see is one admission with one outcome."""
+
+        @protect
+        @tool
+        def rows(limit: int = 5) -> str:
+            """Read rows."""
+            return "ok"
+
+        config: RunnableConfig = {"callbacks": [TabardCallbackHandler()]}
+        with make_caller("allowed").enter():
+            rows.invoke({"limit": 7}, config)
+            rows.invoke({"limit": 7}, config)
+        assert len(decisions()) == 2
+        assert [r["type"] for r in guard.records()].count("tool.outcome") == 2
+
+    def test_handler_decides_and_protect_decides_again_on_what_differs(
+        self, make_caller: Any, decisions: Any
+    ) -> None:
+        """Arguments that validation has changed are decided on once more, as they will run."""
+        ran: list[int] = []
+
+        @protect
+        @tool
+        def rows(limit: int = 1_000_000) -> str:
+            """Read rows."""
+            ran.append(limit)
+            return "ok"
+
+        config: RunnableConfig = {"callbacks": [TabardCallbackHandler()]}
+        with make_caller("allowed").enter(), pytest.raises(NotPermitted):
+            rows.invoke({}, config)
+        assert ran == []
+
+    def test_ticket_is_good_once(self, make_caller: Any, decisions: Any) -> None:
+        """A tool that calls itself again inside its body needs another permit."""
+        inner: list[Any] = []
+        ran: list[int] = []
+
+        @tool
+        def rows(limit: int) -> str:
+            """Read rows."""
+            ran.append(limit)
+            if len(ran) == 1:
+                inner[0].func(limit=limit)
+                inner[0].func(limit=1_000_000)
+            return "ok"
+
+        inner.append(protect(rows))
+        config: RunnableConfig = {"callbacks": [TabardCallbackHandler()]}
+        with make_caller("allowed").enter(), pytest.raises(NotPermitted):
+            inner[0].invoke({"limit": 7}, config)
+        assert ran == [7, 7]
+        assert [d["decision"]["code"] for d in decisions()] == ["ok", "ok", "arg.max"]
 
     def test_subclass_of_base_tool(self, make_caller: Any) -> None:
         """A tool written as a class is guarded at `_run` and `_arun`; its class and schema stay."""

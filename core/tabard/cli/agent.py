@@ -8,7 +8,9 @@ import typer
 
 from tabard.authority import Authority
 from tabard.cli.output import AsJson, print_json, print_table, say
+from tabard.home import Home
 from tabard.identity import Agent
+from tabard.store import SqliteStore
 
 app = typer.Typer(help="Registered agents.", no_args_is_help=True)
 
@@ -16,8 +18,8 @@ app = typer.Typer(help="Registered agents.", no_args_is_help=True)
 @app.command("list")
 def list_agents(context: typer.Context, as_json: AsJson = False) -> None:
     """List every registered agent."""
-    with Authority.open(context.obj) as authority:
-        agents = authority.agents()
+    store = SqliteStore(Home.locate(context.obj).database)  # needs no signing key
+    agents = store.agents()
     if as_json:
         print_json(_facts(agent) for agent in agents)
         return

@@ -28,9 +28,9 @@ from tabard import (
     admit,
 )
 from tabard.arguments import plain_arguments
+from tabard.ticket import Ticket, hand_over
 from tabard_crewai.binding import session_of
 from tabard_crewai.progress import ModelCalls, ToolCalls
-from tabard_crewai.ticket import Ticket, hand_over
 
 _SOURCE = "tabard"
 _FAILURES = {

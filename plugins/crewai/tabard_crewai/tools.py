@@ -24,8 +24,8 @@ from tabard import (
     admit,
     current_session,
 )
-from tabard.arguments import plain_arguments
-from tabard_crewai.ticket import redeem, session_for
+from tabard.arguments import named_arguments, plain_arguments
+from tabard.ticket import redeem, session_for
 
 _Tool = TypeVar("_Tool", bound=BaseTool)
 _MARK = "__tabard_protected__"
@@ -100,7 +100,7 @@ def _ask(
 ) -> Permit | ToolFailure:
     """The permit for a call, or the refusal in CrewAI's own form; never an exception."""
     try:
-        return _admit(name, _named_arguments(signature, args, kwargs))
+        return _admit(name, named_arguments(signature, args, kwargs))
     except AccessDenied as refusal:
         return _failure(refusal)
     except Exception as error:
@@ -121,22 +121,6 @@ def _admit(name: str, arguments: Mapping[str, Any]) -> Permit:
     if permit is not None:
         return permit
     return admit(ToolCall(name, arguments), session=session_for(name) or current_session())
-
-
-def _named_arguments(
-    signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """The arguments by name, defaults filled in, `**kwargs` spread."""
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    named: dict[str, Any] = {}
-    for parameter in signature.parameters.values():
-        value = bound.arguments[parameter.name]
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            named.update(value)
-        elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL or value:
-            named[parameter.name] = value
-    return named
 
 
 def _failure(refusal: AccessDenied) -> ToolFailure:

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 from tabard import AccessDenied, Permit, Session, ToolCall, admit, current_session
+from tabard_langchain.handover import handed_over
 from tabard_langchain.parameters import Parameters, Prepared, resolve_hints
 from tabard_langchain.refusal import refuse_unreadable
 
@@ -21,11 +22,11 @@ _guarded: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
 class _Body:
     """An admitted call whose body is running now."""
 
-    __slots__ = ("gate", "running", "session")
+    __slots__ = ("current", "gate", "running")
 
-    def __init__(self, gate: Gate, session: Session) -> None:
+    def __init__(self, gate: Gate) -> None:
         self.gate = gate
-        self.session = session
+        self.current = current_session()
         self.running = True
 
 
@@ -56,7 +57,7 @@ class Gate:
                 return function(*args, **kwargs)
             permit, prepared = self._admit(parameters, args, kwargs)
             try:
-                with self._inside(permit):
+                with self._inside():
                     result = function(*prepared.args, **prepared.kwargs)
             except BaseException as error:
                 permit.fail(error)
@@ -77,7 +78,7 @@ class Gate:
                 return await function(*args, **kwargs)
             permit, prepared = self._admit(parameters, args, kwargs)
             try:
-                with self._inside(permit):
+                with self._inside():
                     result = await function(*prepared.args, **prepared.kwargs)
             except BaseException as error:
                 permit.fail(error)
@@ -94,11 +95,18 @@ class Gate:
         try:
             prepared = parameters.prepare(args, kwargs)
             action = ToolCall(self._tool_name(), prepared.decided, injected=prepared.injected)
-            return admit(action, session=self._session), prepared
+            return self._handed_over(action) or admit(action, session=self._session), prepared
         except AccessDenied:
             raise
         except Exception as error:
             refuse_unreadable(error, tool=self._tool_name(), session=self._session)
+
+    def _handed_over(self, action: ToolCall) -> Permit | None:
+        """The handler's permit if it is for this very call, or one for whom the handler acts."""
+        handover = handed_over(action.name) if self._session is None else None
+        if handover is None:
+            return None
+        return handover.redeem(action.arguments) or admit(action, session=handover.session)
 
     def _is_self_call(self) -> bool:
         body = _body.get() if self._passes_self_calls else None
@@ -106,12 +114,12 @@ class Gate:
             body is not None
             and body.running
             and body.gate is self
-            and body.session is (self._session or current_session())
+            and body.current is current_session()
         )
 
     @contextmanager
-    def _inside(self, permit: Permit) -> Iterator[None]:
-        body = _Body(self, permit.session)
+    def _inside(self) -> Iterator[None]:
+        body = _Body(self)
         token = _body.set(body)
         try:
             yield

@@ -6,6 +6,7 @@ has validated them and filled in defaults. `protect(tool)` sees the arguments th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 from uuid import UUID
@@ -14,9 +15,10 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
 from langchain_core.tools import ToolException
 
-from tabard import AccessDenied, Action, Permit, Retrieval, Session, ToolCall, admit
+from tabard import AccessDenied, Permit, Retrieval, Session, ToolCall, admit
+from tabard_langchain.handover import Handover, hand_over
 from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
-from tabard_langchain.permits import OpenPermits
+from tabard_langchain.progress import OpenPermits
 from tabard_langchain.refusal import refuse_unreadable
 from tabard_langchain.usage import read_traced_usage, read_usage
 
@@ -96,13 +98,17 @@ class TabardCallbackHandler(BaseCallbackHandler):
             AccessDenied: It is refused.
         """
 
-        def describe() -> Action:
+        def ask() -> Permit:
             # Never the event's `name`: a caller can set it by `run_name`.
             name = serialized["name"]
-            arguments = {SINGLE_INPUT: input_str} if inputs is None else inputs
-            return ToolCall(name, arguments, call_id=tool_call_id)
+            # One copy for decision and handover: the caller may still hold the nested parts.
+            arguments = {SINGLE_INPUT: input_str} if inputs is None else copy.deepcopy(inputs)
+            permit = admit(ToolCall(name, arguments, call_id=tool_call_id), session=self._session)
+            hand_over(Handover(self._permits, run_id, arguments, permit))
+            return permit
 
-        self._admit(run_id, lambda: admit(describe(), session=self._session))
+        hand_over(None)
+        self._admit(run_id, ask)
 
     def on_retriever_start(
         self,
@@ -178,7 +184,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
             AccessDenied: It is refused.
         """
         # Inside a model's run the labels are that model's, handed down.
-        labelled = "ls_model_type" in (metadata or {}) and parent_run_id not in self._permits
+        labelled = "ls_model_type" in (metadata or {}) and self._permits.get(parent_run_id) is None
         if run_type == "llm" or labelled:
             self._admit_model(run_id, serialized, metadata, kwargs)
 

@@ -30,7 +30,8 @@ def protect(tool: _Tool, *, session: Session | None = None) -> _Tool:
 
     It covers what callbacks cannot see: `tool.func(...)`, `callbacks=[]`, bare threads (which have
     no current session, and are refused unless `session` is given). The original stays unguarded.
-    With a `TabardCallbackHandler` as well, each of the two decides and records.
+    With a `TabardCallbackHandler` as well, a call is admitted once, and a second time only if its
+    arguments are not those the handler saw (a default filled in, a value injected).
 
     ```python
     @protect

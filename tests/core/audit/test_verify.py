@@ -157,7 +157,7 @@ class TestDatabase:
     @pytest.mark.parametrize(
         ("statements", "entry"),
         [
-            (["UPDATE record SET body = replace(body, 'allow', 'deny!') WHERE id = 6"], 6),
+            (["UPDATE record SET body = replace(body, 'allow', 'deny!') WHERE id = 7"], 7),
             (["DELETE FROM record WHERE id = 5"], 5),
             (["DELETE FROM record WHERE id = (SELECT max(id) FROM record)"], 30),
             (["DELETE FROM record"], 1),

@@ -76,9 +76,13 @@ class TestFaults:
         store: Any = guard._store
         pages = store._db.execute("PRAGMA page_count").fetchone()[0]
         store._db.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(GuardUnavailable) as caught:
+
+        def fill() -> None:
             for _ in range(50):
                 guard.admit(ALLOWED, session=session)
+
+        with pytest.raises(GuardUnavailable) as caught:
+            fill()
         assert caught.value.code == "audit"
         count = guard.verify().records
         store._db.execute("PRAGMA max_page_count = 1073741823")

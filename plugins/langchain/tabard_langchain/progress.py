@@ -34,10 +34,10 @@ class OpenPermits:
         for older in displaced:
             older.fail("abandoned")
 
-    def __contains__(self, run_id: object) -> bool:
-        """Whether a run is one of ours and still open."""
+    def get(self, run_id: UUID | None) -> Permit | None:
+        """The permit of a run that is one of ours and still open."""
         with self._lock:
-            return run_id in self._permits
+            return None if run_id is None else self._permits.get(run_id)
 
     def settle(self, run_id: UUID, *, usage: Mapping[str, int] | None = None) -> None:
         """Record that a run has ended well, if it is one of ours."""

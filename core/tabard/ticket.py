@@ -1,7 +1,8 @@
-"""What the tool hook hands to a protected tool: the permit it already has for this very call.
+"""What a framework's hook hands to a protected tool: the permit it has for this very call.
 
-It travels in a `ContextVar`, which CrewAI copies into the threads that run tools. Where the context
-is lost, so is the ticket, and the tool asks for a permit of its own.
+So a call that both of them see is admitted once. A ticket travels in a `ContextVar` and is good for
+one call of one tool with the same arguments; where the context is lost or the arguments are not the
+same any more, the tool asks for a permit of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-from tabard import Permit, Session
+from tabard.permit import Permit
+from tabard.session import Session
 
 
 class Ticket:
@@ -44,7 +46,7 @@ class Ticket:
             self._open = False
 
 
-_ticket: ContextVar[Ticket | None] = ContextVar("tabard_crewai_ticket", default=None)
+_ticket: ContextVar[Ticket | None] = ContextVar("tabard_ticket", default=None)
 
 
 def hand_over(ticket: Ticket | None) -> None:
