@@ -182,7 +182,11 @@ class TestProtectedShapes:
         with make_caller("allowed").enter():
             target._run(1)
             asyncio.run(target._arun(number=2))
-            for refused in (lambda: target._run(7), lambda: asyncio.run(target._arun(7))):
+            attempts: list[Callable[[], Any]] = [
+                lambda: target._run(7),
+                lambda: asyncio.run(target._arun(7)),
+            ]
+            for refused in attempts:
                 with pytest.raises(AccessDenied, match=r"arg\.enum"):
                     refused()
         assert counted.seen == [1, 2]
