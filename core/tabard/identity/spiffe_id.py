@@ -82,7 +82,8 @@ class SpiffeId:
                 raise InvalidSpiffeId(
                     f"{what}: expected 1 to 128 letters, digits, `.`, `_` or `-`, found {part!r}"
                 )
-        return cls.parse(f"spiffe://{trust_domain}/env/{environment}/team/{team}/agent/{name}")
+        domain = cls.for_trust_domain(trust_domain)
+        return cls.parse(f"{domain}/env/{environment}/team/{team}/agent/{name}")
 
     def __str__(self) -> str:
         """The whole ID."""
