@@ -69,7 +69,7 @@ class TestHandlerCannotBeWeakened:
                 async def on_tool_start(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
                     """Too late."""
 
-    def test_harmless_subclass_still_enforces(self, counted: Any) -> None:
+    def test_harmless_subclass_still_enforces(self, counted: Any, guard: Any) -> None:
         """A subclass with members of its own refuses as before."""
 
         class Named(TabardCallbackHandler):

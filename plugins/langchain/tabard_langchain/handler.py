@@ -6,18 +6,21 @@ has validated them and filled in defaults. `protect(tool)` sees the arguments th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any, Self
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
+from langchain_core.tools import ToolException
 
-from tabard import AccessDenied, GuardUnavailable, Retrieval, Session, ToolCall, admit
-from tabard.arguments import plain_arguments
-from tabard.ticket import Ticket, hand_over
-from tabard_langchain.model import admit_model
-from tabard_langchain.progress import OpenCalls
+from tabard import AccessDenied, Permit, Retrieval, Session, ToolCall, admit
+from tabard_langchain.handover import Handover, hand_over
+from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
+from tabard_langchain.progress import OpenPermits
+from tabard_langchain.refusal import refuse_unreadable
+from tabard_langchain.usage import read_traced_usage, read_usage
 
 SINGLE_INPUT = "input"
 """The argument's name in the policy when a tool is called with plain text."""
@@ -38,7 +41,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         """
         super().__init__()
         self._session = session
-        self._open = OpenCalls()
+        self._permits = OpenPermits()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass that could let a call through.
@@ -47,12 +50,27 @@ class TabardCallbackHandler(BaseCallbackHandler):
             TypeError: It redefines a hook or a switch that enforcement rests on.
         """
         super().__init_subclass__(**kwargs)
-        changed = sorted(_FIXED & cls.__dict__.keys())
+        added = set(cls.__mro__).difference(TabardCallbackHandler.__mro__)  # with every mixin
+        changed = sorted(_FIXED.intersection(name for kind in added for name in vars(kind)))
         if changed:
             raise TypeError(
                 f"{cls.__name__} redefines {', '.join(changed)}: a subclass could fail open; "
                 "add a handler of your own beside this one"
             )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse to replace a hook or a switch on one object, too.
+
+        Raises:
+            AttributeError: It is one of those that enforcement rests on.
+        """
+        if name in _FIXED:
+            raise AttributeError(f"`{name}` of a TabardCallbackHandler is fixed")
+        super().__setattr__(name, value)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """The handler itself, so that a model or tool that holds one can be copied."""
+        return self
 
     @property
     def raise_error(self) -> bool:  # type: ignore[override]  # a plain attribute can be switched off
@@ -80,16 +98,17 @@ class TabardCallbackHandler(BaseCallbackHandler):
             AccessDenied: It is refused.
         """
 
-        def ask() -> Ticket:
+        def ask() -> Permit:
             # Never the event's `name`: a caller can set it by `run_name`.
             name = serialized["name"]
-            arguments = {SINGLE_INPUT: input_str} if inputs is None else inputs
-            action = ToolCall(name, arguments, call_id=tool_call_id)
-            permit = admit(action, session=self._session)
-            return Ticket(name, plain_arguments(arguments), permit)
+            # One copy for decision and handover: the caller may still hold the nested parts.
+            arguments = {SINGLE_INPUT: input_str} if inputs is None else copy.deepcopy(inputs)
+            permit = admit(ToolCall(name, arguments, call_id=tool_call_id), session=self._session)
+            hand_over(Handover(self._permits, run_id, arguments, permit))
+            return permit
 
         hand_over(None)
-        hand_over(self._admit(run_id, ask))
+        self._admit(run_id, ask)
 
     def on_retriever_start(
         self,
@@ -106,11 +125,13 @@ class TabardCallbackHandler(BaseCallbackHandler):
             AccessDenied: It is refused.
         """
 
-        def ask() -> Ticket:
+        def ask() -> Permit:
             # Never the event's `name`: a caller can set it by `run_name`.
-            source = str((metadata or {}).get("ls_retriever_name") or "unknown")
+            source = (metadata or {}).get("ls_retriever_name") or UNKNOWN
             permit = admit(Retrieval(source, query), session=self._session)
-            return Ticket(permit.action.name, {}, permit)
+            if source == UNKNOWN:
+                refuse_unknown(permit, "no_grant")
+            return permit
 
         self._admit(run_id, ask)
 
@@ -152,7 +173,9 @@ class TabardCallbackHandler(BaseCallbackHandler):
         inputs: Any,
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
+        run_type: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Admit a model that LangChain announces as a chain (decision models).
@@ -160,40 +183,45 @@ class TabardCallbackHandler(BaseCallbackHandler):
         Raises:
             AccessDenied: It is refused.
         """
-        if metadata and "ls_model_type" in metadata:
+        # Inside a model's run the labels are that model's, handed down.
+        labelled = "ls_model_type" in (metadata or {}) and self._permits.get(parent_run_id) is None
+        if run_type == "llm" or labelled:
             self._admit_model(run_id, serialized, metadata, kwargs)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """Record that the tool has returned."""
-        self._open.settle(run_id)
+        """Record that the tool has returned, or that its error was turned into a message."""
+        if getattr(output, "status", None) == "error":
+            self._permits.fail(run_id, ToolException())
+        else:
+            self._permits.settle(run_id)
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the retriever has returned."""
-        self._open.settle(run_id)
+        self._permits.settle(run_id)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has returned."""
-        self._open.settle(run_id)
+        self._permits.settle(run_id, usage=read_traced_usage(outputs))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the model has answered, and how many tokens it says it took."""
-        self._open.settle(run_id, usage=_usage_of(response))
+        self._permits.settle(run_id, usage=read_usage(response))
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has failed."""
-        self._open.fail(run_id, error)
+        self._permits.fail(run_id, error)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the retriever has failed."""
-        self._open.fail(run_id, error)
+        self._permits.fail(run_id, error)
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has failed."""
-        self._open.fail(run_id, error)
+        self._permits.fail(run_id, error)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the model has failed, or that its stream was broken off."""
-        self._open.fail(run_id, error)
+        self._permits.fail(run_id, error)
 
     def _admit_model(
         self,
@@ -202,33 +230,28 @@ class TabardCallbackHandler(BaseCallbackHandler):
         metadata: Mapping[str, Any] | None,
         event: Mapping[str, Any],
     ) -> None:
-        def ask() -> Ticket:
-            parameters = event.get("invocation_params")
-            permit = admit_model(serialized, parameters, metadata, session=self._session)
-            return Ticket(permit.action.name, {}, permit)
+        parameters = event.get("invocation_params")
+        self._admit(
+            run_id,
+            lambda: admit_model(serialized, parameters, metadata, session=self._session),
+        )
 
-        self._admit(run_id, ask)
-
-    def _admit(self, run_id: UUID, ask: Callable[[], Ticket]) -> Ticket:
-        """Admit and remember the ticket; whatever goes wrong on the way is a refusal."""
+    def _admit(self, run_id: UUID, ask: Callable[[], Permit]) -> None:
+        """Admit and remember the permit; whatever goes wrong on the way is a refusal."""
         try:
-            ticket = ask()
-            self._open.add(run_id, ticket)
+            self._permits.add(run_id, ask())
         except AccessDenied:
             raise
         except Exception as error:
-            _refuse(error)
-        return ticket
+            refuse_unreadable(error, session=self._session)
 
 
-_FIXED = frozenset(
-    name for name in TabardCallbackHandler.__dict__ if name.startswith("on_") or name[0] != "_"
-) | {
-    "_admit",
-    "_admit_model",
-    "__init_subclass__",
-    "__getattribute__",
+_FIXED = frozenset(name for name in vars(TabardCallbackHandler) if not name.startswith("__")) | {
+    "__class__",
     "__getattr__",
+    "__getattribute__",
+    "__init_subclass__",
+    "__setattr__",
     "ignore_agent",
     "ignore_chain",
     "ignore_chat_model",
@@ -237,20 +260,3 @@ _FIXED = frozenset(
     "ignore_retriever",
     "ignore_retry",
 }
-
-
-def _refuse(error: Exception) -> NoReturn:
-    kind = type(error).__name__
-    raise GuardUnavailable(
-        code="hook", reason=f"the call could not be translated into an action: {kind}"
-    ) from None
-
-
-def _usage_of(response: LLMResult) -> Mapping[str, int] | None:
-    """The tokens a provider reports; None when it reports none."""
-    try:
-        message = getattr(response.generations[0][0], "message", None)
-        usage = getattr(message, "usage_metadata", None) or {}
-        return {name: count for name, count in usage.items() if isinstance(count, int)} or None
-    except (AttributeError, IndexError, TypeError):
-        return None

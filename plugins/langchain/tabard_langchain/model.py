@@ -1,21 +1,23 @@
 """Which model a call really reaches: told by the model itself, never by whoever calls it.
 
-Metadata can be set by any caller, so a name counts only when the model's own parameters bear it
-out. Where parameters and metadata name several models (a model switched at run time, say), every
-one of them has to be allowed.
+Metadata can be set by any caller, so a name counts only when the parameters of the invocation or
+the model object bear it out. Where they name several models (a model switched at run time, say),
+every one of them has to be allowed.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tabard import ModelCall, Permit, Session, admit, current_session
+from tabard import ModelCall, NotPermitted, Permit, Session, admit, current_session
 
 UNKNOWN = "unknown"
-"""Stands for a model whose name cannot be established; a policy has no reason to allow it."""
+"""Stands for a name that cannot be established; what bears it is refused under any policy."""
 
-_NAMES = ("model", "model_name", "model_id")
+_NAMES = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
+_IN_REPR = re.compile(rf"[( ](?:{'|'.join(_NAMES)})='([^']+)'")
 
 
 def admit_model(
@@ -27,14 +29,41 @@ def admit_model(
 ) -> Permit:
     """Admit a model call under every name it goes by.
 
+    Args:
+        serialized: LangChain's description of the model object; None for a chain.
+        parameters: `invocation_params`, the object's parameters under those of the call; None
+            for a chain.
+        metadata: The labels `ls_provider` and `ls_model_name`, possibly a caller's.
+        session: Whose call it is; default the current session.
+
     Raises:
-        AccessDenied: One of the names is not allowed.
+        AccessDenied: One of the names is not allowed, or there is none.
     """
     metadata = metadata or {}
-    provider = str(metadata.get("ls_provider") or UNKNOWN)
+    provider = _text(metadata.get("ls_provider")) or UNKNOWN
     names = _names(serialized, parameters, metadata)
     calls = [ModelCall(name, provider=provider) for name in names]
-    return admit(_strictest(calls, session), session=session)
+    permit = admit(_strictest(calls, session), session=session)
+    if UNKNOWN in (provider, *names):
+        refuse_unknown(permit, "model")
+    return permit
+
+
+def refuse_unknown(permit: Permit, code: str) -> None:
+    """Refuse what has no trustworthy name: a policy that allows every name still has denials.
+
+    Raises:
+        NotPermitted: Always, except in shadow mode.
+    """
+    if permit.decision.mode == "shadow":
+        return
+    permit.fail("UnknownName")
+    raise NotPermitted(
+        code=code,
+        reason="its name cannot be established; a class of your own has to report it itself",
+        agent=permit.session.spiffe_id,
+        action=permit.action.name,
+    )
 
 
 def _names(
@@ -43,22 +72,27 @@ def _names(
     metadata: Mapping[str, Any],
 ) -> list[str]:
     """Every name, the run-time parameter first; `unknown` where only a caller vouches for one."""
-    own = [*_named_in(parameters), *_named_in((serialized or {}).get("kwargs"))]
-    if not own and metadata.get("ls_model_type") == "chat" and parameters is None:
-        # A decision model: its class writes these members over whatever a caller has set.
-        own = [name for name in [metadata.get("ls_model_name")] if isinstance(name, str)]
+    told = _text(metadata.get("ls_model_name"))
+    own = [*_named_in(parameters), *_constructed_with(serialized or {})]
+    if not own and parameters is None and told:
+        # A decision model: its class writes the labels over whatever a caller has set.
+        own = [told]
     if not own:
         return [UNKNOWN]
-    told = metadata.get("ls_model_name")
-    return list(dict.fromkeys([*own, told] if isinstance(told, str) and told else own))
+    # Google's names come with and without a prefix.
+    return list(dict.fromkeys(name.removeprefix("models/") for name in [*own, told] if name))
 
 
 def _named_in(parameters: object) -> Iterator[str]:
     if isinstance(parameters, Mapping):
-        for key in _NAMES:
-            value = parameters.get(key)
-            if isinstance(value, str) and value:
-                yield value
+        yield from filter(None, (_text(parameters.get(key)) for key in _NAMES))
+
+
+def _constructed_with(serialized: Mapping[str, Any]) -> Iterator[str]:
+    """The names the model object was made with."""
+    yield from _named_in(serialized.get("kwargs"))
+    # All there is for a class that cannot be serialized (Ollama). Holds secrets: never logged.
+    yield from _IN_REPR.findall(_text(serialized.get("repr")))
 
 
 def _strictest(calls: list[ModelCall], session: Session | None) -> ModelCall:
@@ -69,3 +103,7 @@ def _strictest(calls: list[ModelCall], session: Session | None) -> ModelCall:
             if caller.guard.check(call, session=caller).effect != "allow":
                 return call
     return calls[0]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,4 +1,4 @@
-"""Calls in progress, by LangChain's run id."""
+"""The permits of calls in progress, by LangChain's run id."""
 
 from __future__ import annotations
 
@@ -7,30 +7,37 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from tabard import Permit
-from tabard.ticket import Ticket
 
 LIMIT = 10_000
 """Calls in progress that are remembered; LangChain tells nothing of a run another handler stopped,
 so the oldest has to go at some point."""
 
 
-class OpenCalls:
-    """Calls waiting for their outcome. Safe for many threads."""
+class OpenPermits:
+    """Permits waiting for their outcome. Safe for many threads."""
 
     def __init__(self) -> None:
-        self._tickets: dict[UUID, Ticket] = {}
+        self._permits: dict[UUID, Permit] = {}
         self._lock = threading.Lock()
 
-    def add(self, run_id: UUID, ticket: Ticket) -> None:
-        """Remember a call; the oldest fails as abandoned when there are too many."""
-        oldest = None
+    def add(self, run_id: UUID, permit: Permit) -> None:
+        """Remember a permit; the oldest fails as abandoned when there are too many.
+
+        A caller may choose the run id, and one that is still open twice: then the older call has
+        its outcome now, and is not forgotten.
+        """
         with self._lock:
-            if len(self._tickets) >= LIMIT:
-                oldest = self._tickets.pop(next(iter(self._tickets)))
-            self._tickets[run_id] = ticket
-        if oldest is not None:
-            oldest.void()
-            oldest.permit.fail("abandoned")
+            displaced = [self._permits.pop(run_id)] if run_id in self._permits else []
+            if len(self._permits) >= LIMIT:
+                displaced.append(self._permits.pop(next(iter(self._permits))))
+            self._permits[run_id] = permit
+        for older in displaced:
+            older.fail("abandoned")
+
+    def get(self, run_id: UUID | None) -> Permit | None:
+        """The permit of a run that is one of ours and still open."""
+        with self._lock:
+            return None if run_id is None else self._permits.get(run_id)
 
     def settle(self, run_id: UUID, *, usage: Mapping[str, int] | None = None) -> None:
         """Record that a run has ended well, if it is one of ours."""
@@ -45,10 +52,5 @@ class OpenCalls:
             permit.fail(error)
 
     def _take(self, run_id: UUID) -> Permit | None:
-        """The permit of a run, once; what is left of its ticket is void."""
         with self._lock:
-            ticket = self._tickets.pop(run_id, None)
-        if ticket is None:
-            return None
-        ticket.void()
-        return ticket.permit
+            return self._permits.pop(run_id, None)
