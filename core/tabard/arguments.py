@@ -9,8 +9,10 @@ changes nothing; and a value that cannot be examined is refused instead of being
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 MAX_DEPTH = 32
@@ -78,21 +80,61 @@ def _convert(value: object) -> object:
     return to_jsonable_python(value, inf_nan_mode="constants")
 
 
-def named_arguments(
-    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The arguments of a call by name: defaults filled in, `**kwargs` spread, no empty `*args`.
+@dataclass(frozen=True, slots=True)
+class BoundCall:
+    """One call of a function, with arguments that nobody else can change.
+
+    Attributes:
+        args: The positional arguments to run with: copies.
+        kwargs: The keyword arguments to run with: copies.
+        named: The same by name for the decision: defaults filled in, `**kwargs` spread.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    named: dict[str, Any]
+
+
+def bind_call(
+    signature: inspect.Signature,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    receiver: str | None = None,
+) -> BoundCall:
+    """Bind a call to a signature and copy what is decided on, so that it runs as decided.
+
+    Args:
+        signature: Of the function.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        receiver: The name of `self` or `cls`, which is neither copied nor decided on.
 
     Raises:
-        TypeError: They do not fit the signature.
+        TypeError: The arguments do not fit the signature.
+        ValueError: A name stands for two values.
     """
     bound = signature.bind(*args, **kwargs)
+    for name, value in bound.arguments.items():
+        if name != receiver:
+            bound.arguments[name] = copy.deepcopy(value)
+    running = (bound.args, bound.kwargs)
     bound.apply_defaults()
     named: dict[str, Any] = {}
+    for name, value in _by_name(signature, bound.arguments):
+        if name in named:
+            raise ValueError("an argument name stands for two values")
+        if name != receiver:
+            named[name] = value
+    return BoundCall(*running, named)
+
+
+def _by_name(
+    signature: inspect.Signature, arguments: Mapping[str, Any]
+) -> Iterator[tuple[str, Any]]:
     for parameter in signature.parameters.values():
-        value = bound.arguments[parameter.name]
+        value = arguments[parameter.name]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            named.update(value)
+            yield from value.items()
         elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL or value:
-            named[parameter.name] = value
-    return named
+            yield parameter.name, value

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tabard.actions import ToolCall
-from tabard.arguments import named_arguments
+from tabard.arguments import BoundCall, bind_call
 from tabard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -34,33 +34,44 @@ def protect_function(guard: Guard, function: _Function, name: str | None) -> _Fu
         return cast(_Function, function)
     if protector is not None:
         raise ConfigurationError("protect: another guard protects this function already")
-    tool = name or str(getattr(function, "__name__", ""))
-    signature = inspect.signature(function)
-    first = next(iter(signature.parameters), None)
-    receiver = first if first in ("self", "cls") else None
-
-    def describe(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolCall:
-        arguments = named_arguments(signature, args, kwargs)
-        if receiver is not None:
-            arguments.pop(receiver)
-        return ToolCall(tool, arguments)
-
-    wrapper = _wrap(guard, function, describe)
+    wrapper = _wrap(guard, function, _Calls(function, name))
     setattr(wrapper, _MARK, guard)
     return cast(_Function, wrapper)
 
 
-Describe = Callable[[tuple[Any, ...], dict[str, Any]], ToolCall]
+class _Calls:
+    """Turns a call of one function into an action, and into arguments to run with."""
+
+    def __init__(self, function: Any, name: str | None) -> None:
+        self._tool = name or str(getattr(function, "__name__", ""))
+        self._signature = inspect.signature(function)
+        first = next(iter(self._signature.parameters), None)
+        self._receiver = first if first in ("self", "cls") else None
+
+    def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[ToolCall, BoundCall]:
+        """The action and the bound call; what cannot be read is an action that is refused.
+
+        Raises:
+            TypeError: The arguments do not fit the function, as without protection.
+        """
+        self._signature.bind(*args, **kwargs)
+        try:
+            call = bind_call(self._signature, args, kwargs, receiver=self._receiver)
+        except Exception:
+            # No guard accepts arguments that are no mapping: refused as `arg.type`, and on record.
+            return ToolCall(self._tool, cast(Any, None)), BoundCall((), {}, {})
+        return ToolCall(self._tool, call.named), call
 
 
-def _wrap(guard: Guard, function: Any, describe: Describe) -> Callable[..., Any]:
+def _wrap(guard: Guard, function: Any, calls: _Calls) -> Callable[..., Any]:
     """The wrapper for the function's kind; each admits before the body's first line."""
     if inspect.isasyncgenfunction(function):
 
         @functools.wraps(function)
         async def stream_later(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            with await guard.aadmit(describe(args, kwargs)):
-                async for item in function(*args, **kwargs):
+            action, call = calls.read(args, kwargs)
+            with await guard.aadmit(action):
+                async for item in function(*call.args, **call.kwargs):
                     yield item
 
         return stream_later
@@ -68,22 +79,25 @@ def _wrap(guard: Guard, function: Any, describe: Describe) -> Callable[..., Any]
 
         @functools.wraps(function)
         async def call_later(*args: Any, **kwargs: Any) -> Any:
-            with await guard.aadmit(describe(args, kwargs)):
-                return await function(*args, **kwargs)
+            action, call = calls.read(args, kwargs)
+            with await guard.aadmit(action):
+                return await function(*call.args, **call.kwargs)
 
         return call_later
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
         def stream(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            with guard.admit(describe(args, kwargs)):
-                return (yield from function(*args, **kwargs))
+            action, call = calls.read(args, kwargs)
+            with guard.admit(action):
+                return (yield from function(*call.args, **call.kwargs))
 
         return stream
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        with guard.admit(describe(args, kwargs)):
-            return function(*args, **kwargs)
+    def call_now(*args: Any, **kwargs: Any) -> Any:
+        action, call = calls.read(args, kwargs)
+        with guard.admit(action):
+            return function(*call.args, **call.kwargs)
 
-    return call
+    return call_now

@@ -12,9 +12,10 @@ from crewai.hooks import HookAborted, InterceptionPoint, clear_all_hooks, get_ho
 from crewai.tools import BaseTool, tool
 from pydantic import BaseModel
 
-from tabard import ConfigurationError
+from tabard import ConfigurationError, ToolCall, admit
 from tabard.testing.crewai import ScriptedLLM
 from tabard_crewai import assert_installed, bind, install, protect, unbind, uninstall
+from tabard_crewai.ticket import Ticket, hand_over
 
 pytestmark = pytest.mark.crewai
 
@@ -212,6 +213,45 @@ class TestProtectedTool:
             make_scene(inner[0], native=True).crew.kickoff()
         assert ran == [1, 1]
         assert [d["decision"]["code"] for d in decisions("tool")] == ["ok", "ok", "arg.enum"]
+
+    def stop_after_ours(self, target: Any, make_scene: Any) -> None:
+        """Run a crew whose tool call our hook admits and another hook then stops."""
+
+        def stop(context: Any) -> bool:
+            return False
+
+        register_hook(InterceptionPoint.PRE_TOOL_CALL, stop)
+        make_scene(target, native=True).crew.kickoff()
+
+    def test_ticket_of_a_stopped_call(
+        self, counted: Any, make_scene: Any, make_caller: Any, authority: Any, decisions: Any
+    ) -> None:
+        """A permit that was not used opens nothing later, not even for the same call."""
+        install()
+        target = protect(counted.tool())
+        with make_caller("allowed").enter():
+            self.stop_after_ours(target, make_scene)
+            authority.revoke("claims-agent", reason="compromised")
+            assert target.func(number=1, limit=10).code == "token_revoked"
+        assert target.func(number=1, limit=10).code == "no_identity"
+        assert counted.ran == 0
+
+    def test_ticket_is_a_second_look(self, guard: Any, authority: Any, counted: Any) -> None:
+        """An open ticket is worth nothing once its agent is revoked, or under another session."""
+        session = guard.login(authority.issue("claims-agent"))
+        other = guard.login(authority.issue("analytics-agent"))
+        arguments = {"number": 1, "limit": 10}
+        target = protect(counted.tool())
+        with session:
+            permit = admit(ToolCall("claims_db.lookup", arguments))
+            hand_over(Ticket("claims_db.lookup", arguments, permit))
+            with other:
+                assert target.func(**arguments).code == "no_grant"
+            assert target.func(number=True, limit=10).code == "arg.enum"
+            authority.revoke("claims-agent", reason="compromised")
+            assert target.func(**arguments).code == "token_revoked"
+        hand_over(None)
+        assert counted.ran == 0
 
     def test_cache_is_not_shared(self, counted: Any, make_caller: Any, decisions: Any) -> None:
         """A crew's cache never answers for a protected tool."""

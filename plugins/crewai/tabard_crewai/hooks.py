@@ -27,10 +27,9 @@ from tabard import (
     ToolCall,
     admit,
 )
-from tabard.arguments import plain_arguments
-from tabard.ticket import Ticket, hand_over
 from tabard_crewai.binding import session_of
 from tabard_crewai.progress import ModelCalls, ToolCalls
+from tabard_crewai.ticket import Ticket, hand_over
 
 _SOURCE = "tabard"
 _FAILURES = {
@@ -91,7 +90,7 @@ def _admit_tool(context: Any) -> Ticket:
     name = _name_of(context)
     arguments = _arguments_that_run(context)
     permit = admit(ToolCall(name, arguments), session=session_of(context.agent))
-    return Ticket(name, plain_arguments(arguments), permit)
+    return Ticket(name, arguments, permit)
 
 
 def _arguments_that_run(context: Any) -> dict[str, Any]:

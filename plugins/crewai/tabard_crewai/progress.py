@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from tabard import AccessDenied, Permit
-from tabard.ticket import Ticket
+from tabard_crewai.ticket import Ticket
 
 
 class ToolCalls:

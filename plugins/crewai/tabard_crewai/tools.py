@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from crewai.tools import BaseTool
 from crewai.tools.base_tool import Tool
@@ -17,6 +17,7 @@ from crewai.tools.tool_failure import ToolFailure
 
 from tabard import (
     AccessDenied,
+    AuthenticationFailed,
     ConfigurationError,
     GuardUnavailable,
     Permit,
@@ -24,8 +25,8 @@ from tabard import (
     admit,
     current_session,
 )
-from tabard.arguments import named_arguments, plain_arguments
-from tabard.ticket import redeem, session_for
+from tabard.arguments import BoundCall, bind_call
+from tabard_crewai.ticket import redeem, session_for
 
 _Tool = TypeVar("_Tool", bound=BaseTool)
 _MARK = "__tabard_protected__"
@@ -77,8 +78,9 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             admitted = _ask(name, signature, args, kwargs)
             if isinstance(admitted, ToolFailure):
                 return admitted
-            with admitted, admitted.session:
-                return await function(*args, **kwargs)
+            permit, call = admitted
+            with permit, permit.session:
+                return await function(*call.args, **call.kwargs)
 
         guarded: Callable[..., Any] = guarded_later
     else:
@@ -88,8 +90,9 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             admitted = _ask(name, signature, args, kwargs)
             if isinstance(admitted, ToolFailure):
                 return admitted
-            with admitted, admitted.session:
-                return function(*args, **kwargs)
+            permit, call = admitted
+            with permit, permit.session:
+                return function(*call.args, **call.kwargs)
 
     setattr(guarded, _MARK, True)
     return guarded
@@ -97,30 +100,39 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 def _ask(
     name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Permit | ToolFailure:
-    """The permit for a call, or the refusal in CrewAI's own form; never an exception."""
+) -> tuple[Permit, BoundCall] | ToolFailure:
+    """The permit and the arguments to run with, or the refusal in CrewAI's own form."""
     try:
-        return _admit(name, named_arguments(signature, args, kwargs))
+        call = bind_call(signature, args, kwargs)
+        return _admit(ToolCall(name, call.named)), call
     except AccessDenied as refusal:
         return _failure(refusal)
     except Exception as error:
-        kind = type(error).__name__
-        return _failure(
-            GuardUnavailable(
-                code="hook", reason=f"the call could not be translated into an action: {kind}"
-            )
-        )
+        return _failure(_refuse_unreadable(name, error))
 
 
-def _admit(name: str, arguments: Mapping[str, Any]) -> Permit:
+def _admit(action: ToolCall) -> Permit:
     """Use the hook's permit if it is for this very call, else ask for one of our own."""
+    caller = session_for(action.name) or current_session()
     try:
-        permit = redeem(name, plain_arguments(arguments))
+        permit = redeem(action)
     except ValueError:
         permit = None  # the guard refuses these arguments itself, and puts that on record
-    if permit is not None:
-        return permit
-    return admit(ToolCall(name, arguments), session=session_for(name) or current_session())
+    return permit or admit(action, session=caller)
+
+
+def _refuse_unreadable(name: str, error: Exception) -> AccessDenied:
+    """The refusal of a call that cannot be put to the guard; the attempt is on record."""
+    try:
+        admit(ToolCall(name, cast(Any, None))).fail(error)  # no guard accepts no arguments
+    except AuthenticationFailed as refusal:
+        return refusal
+    except AccessDenied:
+        pass
+    kind = type(error).__name__
+    return GuardUnavailable(
+        code="hook", reason=f"the call could not be translated into an action: {kind}"
+    )
 
 
 def _failure(refusal: AccessDenied) -> ToolFailure:
