@@ -19,7 +19,7 @@ from typing import Self
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock, system_clock
 from tabard.errors import AuthenticationFailed, ConfigurationError
-from tabard.home import Home
+from tabard.home import Home, is_there
 from tabard.identity import Agent, RenewingSource, SigningKey, SpiffeId, TrustBundle
 from tabard.identity.audience import default_audience
 from tabard.identity.token import mint_token, new_token_id
@@ -66,7 +66,7 @@ class Authority:
         place = Home.locate(home)
         if trust_domain is not None:
             SpiffeId.for_trust_domain(trust_domain)
-        elif not place.database.exists():
+        elif not place.exists:
             raise ConfigurationError(
                 f"{place.path}: a new home needs `trust_domain=`, for example 'acme.example'"
             )
@@ -262,16 +262,16 @@ def _open_store(place: Home, trust_domain: str | None) -> SqliteStore:
 
 def _open_key(place: Home, trust_domain: str) -> SigningKey:
     """The home's signing key, made together with its trust bundle on first use."""
-    if place.signing_key.exists():
+    if is_there(place.signing_key):
         key = SigningKey.load(place.signing_key)
-    elif place.bundle.exists():
+    elif is_there(place.bundle):
         raise ConfigurationError(
             f"{place.signing_key}: the signing key is missing; this home can enforce, not issue"
         )
     else:
         key = SigningKey.generate()
         key.save(place.signing_key)
-    if not place.bundle.exists():
+    if not is_there(place.bundle):
         TrustBundle.of(key, trust_domain=trust_domain).save(place.bundle)
     return key
 

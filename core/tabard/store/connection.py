@@ -53,7 +53,11 @@ def connect(path: Path, *, synchronous: Synchronous) -> sqlite3.Connection:
     Raises:
         ConfigurationError: There is none, it is damaged, or it belongs to something else.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be reached: {error.strerror}") from None
+    if not found:
         raise ConfigurationError(
             f"{path}: no tabard database here; `Authority.open(home, trust_domain=...)` makes one"
         )
