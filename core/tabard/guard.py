@@ -35,7 +35,7 @@ from tabard.policy import Decision, Policy, load
 from tabard.protection import protect_function
 from tabard.session import Session, current_session
 from tabard.store import SqliteStore, Store
-from tabard.verdict import REVOKED, Verdict
+from tabard.verdict import Verdict, verdict_on
 
 _log = logging.getLogger("tabard")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -163,12 +163,12 @@ class Guard:
         caller = session if session is not None else current_session()
         judged = self._judge.judge(action, caller)
         if judged.session is not None and judged.verdict.is_about_policy:
+            live = judged.session
             try:
-                agent = self._store.find_agent(judged.session.spiffe_id)
+                liveness = self._store.liveness(live.spiffe_id, **live.token_facts)
             except StoreError as error:
                 return Verdict.undecidable(error.code, "the store failed").decision
-            if agent is None or agent.status != "active":
-                return REVOKED.decision
+            return (verdict_on(liveness) or judged.verdict).decision
         return judged.verdict.decision
 
     def _record(self, judged: Judgement) -> Permit:
@@ -179,8 +179,9 @@ class Guard:
         try:
             with self._store.transaction(judged.now) as transaction:
                 # Read under the write lock: a `revoke` that has returned is seen by every process.
-                if session is not None and transaction.status(session.spiffe_id) != "active":
-                    verdict = REVOKED
+                if session is not None:
+                    liveness = transaction.liveness(session.spiffe_id, **session.token_facts)
+                    verdict = verdict_on(liveness) or verdict
                 while self._unwritten:
                     late.append(self._unwritten.popleft())
                     transaction.append(*late[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 
 from tabard.errors import ConfigurationError
@@ -19,6 +20,14 @@ MAX_LIFETIME = 3600
 def new_token_id() -> str:
     """A random `jti` of 128 bits."""
     return base64url(os.urandom(16))
+
+
+_ID = re.compile(r"[A-Za-z0-9._~-]{16,64}", re.ASCII)
+
+
+def is_token_id(text: str) -> bool:
+    """Whether a text may be a token's `jti` or `txn`: 16 to 64 unreserved characters."""
+    return _ID.fullmatch(text) is not None
 
 
 def mint_token(

@@ -22,7 +22,7 @@ from tabard.errors import AuthenticationFailed, InvalidSpiffeId
 from tabard.identity.bundle import TrustBundle
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import DuplicateMember, NonFiniteNumber, parse_object
-from tabard.identity.token import MAX_LIFETIME, TOKEN_TYPE
+from tabard.identity.token import MAX_LIFETIME, TOKEN_TYPE, is_token_id
 
 MAX_TOKEN = 8192
 """Characters of a token; a longer one is refused before any of it is read."""
@@ -30,7 +30,6 @@ MAX_TOKEN = 8192
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 _HEADER = frozenset({"alg", "kid", "typ"})
 _CLAIMS = frozenset({"iss", "sub", "aud", "iat", "nbf", "exp", "jti", "txn"})
-_ID = re.compile(r"[A-Za-z0-9._~-]{16,64}", re.ASCII)
 _MAX_TIME = 2**53
 _ES256 = get_algorithm_by_name("ES256")
 
@@ -123,7 +122,7 @@ class TokenVerifier:
             _refuse("wrong_audience", "the token is meant for someone else")
         issued_at, expires_at = _check_times(claims, now)
         for name in ("jti", "txn"):
-            if not isinstance(claims.get(name), str) or not _ID.fullmatch(claims[name]):
+            if not isinstance(claims.get(name), str) or not is_token_id(claims[name]):
                 _refuse(f"bad_{name}", f"the token's {name} is not an id of 16 to 64 characters")
         return VerifiedToken(
             spiffe_id=self._check_subject(claims.get("sub")),

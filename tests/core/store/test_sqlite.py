@@ -148,7 +148,7 @@ class TestFaults:
         self, guard: Guard, session: Session, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A thread that holds the store too long gets the others refused, not stuck."""
-        monkeypatch.setattr("tabard.store.sqlite.LOCK_TIMEOUT", 0.01)
+        monkeypatch.setattr("tabard.store.transaction.LOCK_TIMEOUT", 0.01)
         store: Any = guard._store
         with store._lock, pytest.raises(GuardUnavailable, match="store"):
             guard.admit(ALLOWED, session=session)
