@@ -5,7 +5,6 @@ A SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4): a JWK Set with a se
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Mapping
@@ -15,12 +14,15 @@ from typing import Any, Self
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tabard.errors import ConfigurationError
-from tabard.identity.keys import SigningKey
+from tabard.identity.draft import draft_of
+from tabard.identity.encoding import unbase64url
+from tabard.identity.keys import COORDINATE, SigningKey, why
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import parse_object
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-_COORDINATE_LENGTH = 43
+_REFRESH_HINT = 300
+"""Seconds after which a bundle is asked for again; the standard's default."""
 
 
 class TrustBundle:
@@ -46,7 +48,7 @@ class TrustBundle:
         """The bundle that trusts the given keys."""
         document = {
             "spiffe_sequence": sequence,
-            "spiffe_refresh_hint": 300,
+            "spiffe_refresh_hint": _REFRESH_HINT,
             "keys": [{**key.jwk, "use": "jwt-svid", "alg": "ES256"} for key in keys],
         }
         return cls.from_jwks(json.dumps(document), trust_domain=trust_domain)
@@ -68,11 +70,12 @@ class TrustBundle:
         except ValueError as error:
             raise ConfigurationError(f"trust bundle: {error}") from None
         elements = document.get("keys")
-        sequence = document.get("spiffe_sequence", 0)
-        if not isinstance(elements, list) or type(sequence) is not int or sequence < 0:
-            raise ConfigurationError(
-                "trust bundle: expected `keys` (a list) and `spiffe_sequence` (a number)"
-            )
+        if not isinstance(elements, list):
+            raise ConfigurationError("trust bundle: expected `keys`, a list")
+        for name in ("spiffe_sequence", "spiffe_refresh_hint"):
+            number = document.get(name, 0)
+            if type(number) is not int or number < 0:
+                raise ConfigurationError(f"trust bundle: {name}: expected a whole number")
         keys: dict[str, ec.EllipticCurvePublicKey] = {}
         for index, element in enumerate(elements):
             found = _read_key(element, f"trust bundle: keys.{index}")
@@ -84,38 +87,33 @@ class TrustBundle:
         return cls(trust_domain, keys, document)
 
     @classmethod
-    def load(cls, path: Path, *, trust_domain: str) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, trust_domain: str) -> Self:
         """Read a bundle from a file.
 
         Raises:
             ConfigurationError: It is missing or not a bundle.
         """
         try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise ConfigurationError(f"{path}: no readable bundle: {error.strerror}") from None
+            text = Path(path).read_bytes()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path}: no readable bundle: {why(error)}") from None
         try:
             return cls.from_jwks(text, trust_domain=trust_domain)
         except ConfigurationError as error:
             raise ConfigurationError(f"{path}: {error}") from None
 
-    def save(self, path: Path) -> None:
-        """Replace a bundle file as a whole.
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Replace a bundle file as a whole: who reads it sees the old one or the new one.
 
         Raises:
             ConfigurationError: It cannot be written.
         """
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with draft.open("w") as file:
-                file.write(self.to_jwks())
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: cannot write: {error.strerror}") from None
-        finally:
-            draft.unlink(missing_ok=True)
+            # Anybody may read it. Whoever can write it can make themselves trusted.
+            with draft_of(Path(path), self.to_jwks().encode(), mode=0o644) as draft:
+                draft.replace(path)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path}: cannot write: {why(error)}") from None
 
     def to_jwks(self) -> str:
         """The bundle as it is published."""
@@ -146,13 +144,23 @@ def _read_key(element: object, where: str) -> tuple[str, ec.EllipticCurvePublicK
     if element.get("alg", "ES256") != "ES256":
         raise ConfigurationError(f"{where}: a P-256 key is for ES256, found another `alg`")
     try:
-        x, y = (_coordinate(element.get(name)) for name in ("x", "y"))
-        return kid, ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+        return kid, _read_point(element)
     except ValueError:
         raise ConfigurationError(f"{where}: not a point of P-256") from None
 
 
-def _coordinate(text: object) -> int:
-    if not isinstance(text, str) or len(text) != _COORDINATE_LENGTH or not text.isascii():
+def _read_point(element: Mapping[str, Any]) -> ec.EllipticCurvePublicKey:
+    x, y = (_coordinate(element.get(name)) for name in ("x", "y"))
+    numbers = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1())
+    key = numbers.public_key()
+    # A coordinate beyond the field is silently reduced, which gives one key several spellings.
+    if key.public_numbers() != numbers:
         raise ValueError("not a coordinate")
-    return int.from_bytes(base64.b64decode(text + "=", altchars=b"-_", validate=True), "big")
+    return key
+
+
+def _coordinate(text: object) -> int:
+    data = unbase64url(text) if isinstance(text, str) else b""
+    if len(data) != COORDINATE:
+        raise ValueError("not a coordinate")
+    return int.from_bytes(data, "big")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tabard.errors import ConfigurationError
+from tabard.identity.draft import draft_of
+from tabard.identity.encoding import base64url
 
-_COORDINATE = 32
+COORDINATE = 32
 """Bytes of one coordinate of a P-256 point."""
+
+_MAX_FILE = 65_536
+"""Bytes that are read of a key file; a key has about 240."""
 
 
 class SigningKey:
@@ -30,6 +36,8 @@ class SigningKey:
     __slots__ = ("_key", "kid")
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        if not _is_p256(key):
+            raise ConfigurationError("expected a P-256 private key, found another kind")
         self._key = key
         self.kid = thumbprint(public_jwk(key.public_key()))
 
@@ -39,49 +47,46 @@ class SigningKey:
         return cls(ec.generate_private_key(ec.SECP256R1()))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a key from a PEM file that only its owner can read.
 
         Raises:
             ConfigurationError: It is missing, readable by others, or not a P-256 private key.
         """
-        _check_private(path)
+        data = _read_private(Path(path))
         try:
-            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: no readable key: {error.strerror}") from None
+            key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise ConfigurationError(
                 f"{path}: expected a P-256 private key (PKCS#8, PEM, not encrypted)"
             ) from None
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        if not _is_p256(key):
             raise ConfigurationError(f"{path}: expected a P-256 private key, found another kind")
         return cls(key)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the key to a new file of mode 0600; whole, or not at all.
 
+        Of several who save at once exactly one succeeds; the others are told that there is a
+        file, and can load it.
+
         Raises:
-            ConfigurationError: It cannot be written, or there is a file already.
+            ConfigurationError: It cannot be written, there is a file already, or others can get
+                into the folder.
         """
         pem = self._key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        place = Path(path)
         try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, path)
-        except OSError as error:
-            raise ConfigurationError(f"{path}: cannot write the key: {error.strerror}") from None
-        finally:
-            draft.unlink(missing_ok=True)
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            _check_private(place.parent, place.parent.stat(), 0o700)
+            with draft_of(place, pem, mode=0o600) as draft:
+                os.link(draft, place)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{path}: cannot write the key: {why(error)}") from None
 
     def sign(self, message: bytes) -> bytes:
         """An ES256 signature, raw `r || s` as in RFC 7518 section 3.4."""
@@ -107,7 +112,7 @@ class SigningKey:
 def public_jwk(key: ec.EllipticCurvePublicKey) -> dict[str, str]:
     """The members of a P-256 public key that RFC 7638 hashes."""
     numbers = key.public_numbers()
-    x, y = (base64url(n.to_bytes(_COORDINATE, "big")) for n in (numbers.x, numbers.y))
+    x, y = (base64url(n.to_bytes(COORDINATE, "big")) for n in (numbers.x, numbers.y))
     return {"crv": "P-256", "kty": "EC", "x": x, "y": y}
 
 
@@ -117,25 +122,50 @@ def thumbprint(jwk: dict[str, str]) -> str:
     return base64url(hashlib.sha256(text.encode()).digest())
 
 
-def base64url(data: bytes) -> str:
-    """Base64url without padding, RFC 7515 section 2."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+def why(error: OSError | ValueError) -> str:
+    """Why a file could not be reached, in the system's words."""
+    return getattr(error, "strerror", None) or "not a path"
 
 
-def _check_private(path: Path) -> None:
-    """The file and its folder belong to us and nobody else can read them."""
-    for place, expected in ((path.parent, 0o700), (path, 0o600)):
-        try:
-            found = place.stat()
-        except OSError as error:
-            raise ConfigurationError(f"{place}: no readable key: {error.strerror}") from None
-        mode = stat.S_IMODE(found.st_mode)
-        if mode & 0o077:
-            raise ConfigurationError(
-                f"{place}: others can read it (mode {mode:04o}, expected {expected:04o}); "
-                "treat the key as exposed, or chmod it if you know that nobody has"
-            )
-        if found.st_uid not in (os.geteuid(), 0):
-            raise ConfigurationError(f"{place}: belongs to another user (uid {found.st_uid})")
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: expected a key file, found something else")
+def _is_p256(key: object) -> TypeGuard[ec.EllipticCurvePrivateKey]:
+    return isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1"
+
+
+def _read_private(path: Path) -> bytes:
+    """What is in a file that, like its folder, belongs to us and nobody else can read.
+
+    Looked at and read through one descriptor, in the folder that was looked at: nothing can be put
+    in its place between the two.
+    """
+    try:
+        with _opened(path.parent, os.O_DIRECTORY) as folder:
+            _check_private(path.parent, os.fstat(folder), 0o700)
+            # A pipe in its place would make us wait for ever without O_NONBLOCK.
+            with _opened(path.name, os.O_NONBLOCK, folder) as file:
+                found = os.fstat(file)
+                if not stat.S_ISREG(found.st_mode):
+                    raise ConfigurationError(f"{path}: expected a key file, found something else")
+                _check_private(path, found, 0o600)
+                return os.read(file, _MAX_FILE)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: no readable key: {why(error)}") from None
+
+
+@contextmanager
+def _opened(path: str | Path, flags: int, folder: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | flags, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(place: Path, found: os.stat_result, expected: int) -> None:
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        raise ConfigurationError(
+            f"{place}: others can get at it (mode {mode:04o}, expected {expected:04o}); "
+            "chmod it, and treat a key that lay there as exposed unless you know better"
+        )
+    if found.st_uid not in (os.geteuid(), 0):
+        raise ConfigurationError(f"{place}: belongs to another user (uid {found.st_uid})")

@@ -10,7 +10,7 @@ it is not allowed, tabard refuses it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from tabard.errors import InvalidSpiffeId
@@ -28,7 +28,7 @@ _SEGMENT = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,128}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class SpiffeId:
-    """A parsed SPIFFE ID; equal when the text is equal.
+    """A SPIFFE ID that is one, however it was made; equal when the text is equal.
 
     Attributes:
         text: The whole ID.
@@ -37,16 +37,11 @@ class SpiffeId:
     """
 
     text: str
-    trust_domain: str
-    path: str
+    trust_domain: str = field(init=False, repr=False, compare=False)
+    path: str = field(init=False, repr=False, compare=False)
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse a SPIFFE ID.
-
-        Raises:
-            InvalidSpiffeId: It is not one.
-        """
+    def __post_init__(self) -> None:
+        text = self.text
         if type(text) is not str or len(text) > MAX_LENGTH:
             raise InvalidSpiffeId(f"expected a SPIFFE ID of at most {MAX_LENGTH} characters")
         match = _ID.fullmatch(text)
@@ -55,7 +50,23 @@ class SpiffeId:
                 "expected spiffe://<trust domain>/<path>: a lower-case trust domain, segments of "
                 f"letters, digits, `.`, `_` and `-`; found {text[:100]!r}"
             )
-        return cls(text, match["domain"], match["path"])
+        # The class is frozen: this is the one place that sets what follows from the text.
+        object.__setattr__(self, "trust_domain", match["domain"])
+        object.__setattr__(self, "path", match["path"])
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse a SPIFFE ID.
+
+        Raises:
+            InvalidSpiffeId: It is not one.
+        """
+        return cls(text)
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The parts of the path; match by these, never by a prefix of the text."""
+        return tuple(self.path.split("/")[1:])
 
     @classmethod
     def for_trust_domain(cls, name: str) -> Self:
@@ -66,7 +77,8 @@ class SpiffeId:
         """
         if type(name) is not str or "/" in name:
             raise InvalidSpiffeId(
-                f"trust domain: expected a lower-case name such as acme.example, found {name!r}"
+                f"trust domain: expected a lower-case name such as acme.example, "
+                f"found {name!r:.100}"
             )
         return cls.parse(f"spiffe://{name}")
 
@@ -80,7 +92,8 @@ class SpiffeId:
         for what, part in (("environment", environment), ("team", team), ("name", name)):
             if type(part) is not str or not _SEGMENT.fullmatch(part):
                 raise InvalidSpiffeId(
-                    f"{what}: expected 1 to 128 letters, digits, `.`, `_` or `-`, found {part!r}"
+                    f"{what}: expected 1 to 128 letters, digits, `.`, `_` or `-`, "
+                    f"found {part!r:.100}"
                 )
         domain = cls.for_trust_domain(trust_domain)
         return cls.parse(f"{domain}/env/{environment}/team/{team}/agent/{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, NoReturn
 
 
@@ -11,26 +12,30 @@ class DuplicateMember(ValueError):
 
 
 class NonFiniteNumber(ValueError):
-    """NaN or Infinity, which JSON does not have."""
+    """NaN or Infinity, which JSON does not have, or a number so large that it becomes one."""
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
     """Parse one JSON object.
 
+    No earlier exception hangs on the one raised: a decoder's carries the text it failed on.
+
     Raises:
         ValueError: It is not one; `DuplicateMember` and `NonFiniteNumber` say so.
     """
+    problem = ValueError("not JSON in UTF-8")
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_members, parse_constant=_constant)
-    except (DuplicateMember, NonFiniteNumber):
-        raise
-    except (ValueError, RecursionError):
-        raise ValueError("not JSON in UTF-8") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    return value
+        value = _DECODER.decode(text)
+        if isinstance(value, dict):
+            return value
+        problem = ValueError("not a JSON object")
+    except (DuplicateMember, NonFiniteNumber) as error:
+        problem = type(error)(*error.args)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    raise problem
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -42,3 +47,16 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _constant(_: str) -> NoReturn:
     raise NonFiniteNumber("a number is not finite")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        _constant(text)
+    return number
+
+
+# One decoder for all: `json.loads` with hooks would build another for each call.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members, parse_constant=_constant, parse_float=_number
+)

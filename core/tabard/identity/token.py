@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
 
+from tabard.clock import MAX_TIME
 from tabard.errors import ConfigurationError
-from tabard.identity.keys import SigningKey, base64url
+from tabard.identity.encoding import base64url
+from tabard.identity.keys import SigningKey
 from tabard.identity.spiffe_id import SpiffeId
 
 TOKEN_TYPE = "agent+jwt"  # noqa: S105
@@ -26,7 +27,7 @@ _ID = re.compile(r"[A-Za-z0-9._~-]{16,64}", re.ASCII)
 
 
 def is_token_id(text: str) -> bool:
-    """Whether a text may be a token's `jti` or `txn`: 16 to 64 unreserved characters."""
+    """Whether a text may be a `jti` or `txn`: an id, too plain to hold anything personal."""
     return _ID.fullmatch(text) is not None
 
 
@@ -52,10 +53,11 @@ def mint_token(
         txn: The run's id, carried into every record; random by default.
 
     Raises:
-        ConfigurationError: The lifetime is out of bounds.
+        ConfigurationError: A fact is none, or the verifier would refuse it; names which.
     """
-    if not math.isfinite(lifetime) or not 1 <= lifetime <= MAX_LIFETIME:
-        raise ConfigurationError(f"lifetime: expected 1 to {MAX_LIFETIME} seconds")
+    jti = new_token_id() if jti is None else jti
+    txn = new_token_id() if txn is None else txn
+    _check_facts(subject, audience, issued_at, lifetime, {"jti": jti, "txn": txn})
     now = int(issued_at)
     header = {"alg": "ES256", "kid": key.kid, "typ": TOKEN_TYPE}
     claims = {
@@ -65,11 +67,30 @@ def mint_token(
         "iat": now,
         "nbf": now,
         "exp": now + int(lifetime),
-        "jti": jti or new_token_id(),
-        "txn": txn or new_token_id(),
+        "jti": jti,
+        "txn": txn,
     }
     message = f"{_encode(header)}.{_encode(claims)}"
     return f"{message}.{base64url(key.sign(message.encode('ascii')))}"
+
+
+def _check_facts(
+    subject: object, audience: object, issued_at: float, lifetime: float, ids: Mapping[str, object]
+) -> None:
+    """Refuse here what the verifier would refuse there: nobody should carry such a token."""
+    if not isinstance(subject, SpiffeId) or not subject.path:
+        raise ConfigurationError("subject: expected a SpiffeId with a path")
+    if not isinstance(audience, str) or not audience:
+        raise ConfigurationError("audience: expected one text, not empty")
+    if type(issued_at) not in (int, float) or not 0 <= issued_at < MAX_TIME:
+        raise ConfigurationError("issued_at: expected POSIX seconds")
+    if type(lifetime) not in (int, float) or not 1 <= lifetime <= MAX_LIFETIME:
+        raise ConfigurationError(f"lifetime: expected 1 to {MAX_LIFETIME} seconds")
+    for name, value in ids.items():
+        if not isinstance(value, str) or not is_token_id(value):
+            raise ConfigurationError(
+                f"{name}: expected 16 to 64 letters, digits, `.`, `_`, `~`, `-`"
+            )
 
 
 def _encode(part: Mapping[str, object]) -> str:

@@ -8,9 +8,9 @@ verified = verifier.verify(token)
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt import get_algorithm_by_name
 
 from tabard.clock import CLOCK_SKEW, Clock, read_clock, system_clock
-from tabard.errors import AuthenticationFailed, InvalidSpiffeId
+from tabard.errors import AuthenticationFailed, ConfigurationError, InvalidSpiffeId
 from tabard.identity.bundle import TrustBundle
+from tabard.identity.encoding import unbase64url
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import DuplicateMember, NonFiniteNumber, parse_object
 from tabard.identity.token import MAX_LIFETIME, TOKEN_TYPE, is_token_id
@@ -61,7 +62,14 @@ class VerifiedToken:
 
 def fingerprint(credential: str | bytes) -> str:
     """The first 16 hex digits of a credential's SHA-256: names it without showing it."""
-    data = credential if isinstance(credential, bytes) else credential.encode(errors="replace")
+    if isinstance(credential, str):
+        # Every text has its own name, even one that UTF-8 cannot spell.
+        data = credential.encode(errors="surrogatepass")
+    elif isinstance(credential, bytes):
+        data = credential
+    else:
+        # A source may hand out anything, and that attempt has to get on record too.
+        data = type(credential).__name__.encode(errors="surrogatepass")
     return hashlib.sha256(data).hexdigest()[:16]
 
 
@@ -75,7 +83,13 @@ class TokenVerifier:
             bundle: The trusted keys.
             audience: The exact `aud` that is accepted.
             clock: Returns POSIX seconds.
+
+        Raises:
+            ConfigurationError: The audience is not one text. A verifier without an audience
+                would accept a token that is meant for nobody.
         """
+        if not isinstance(audience, str) or not audience:
+            raise ConfigurationError("audience: expected one text, not empty")
         self._bundle = bundle
         self._audience = audience
         self._issuer = f"spiffe://{bundle.trust_domain}"
@@ -136,10 +150,9 @@ class TokenVerifier:
         )
 
     def _check_subject(self, subject: Any) -> SpiffeId:
-        try:
+        spiffe_id: SpiffeId | None = None
+        with suppress(InvalidSpiffeId):
             spiffe_id = SpiffeId.parse(subject)
-        except InvalidSpiffeId:
-            spiffe_id = None
         if (
             spiffe_id is None
             or spiffe_id.trust_domain != self._bundle.trust_domain
@@ -150,15 +163,14 @@ class TokenVerifier:
 
 
 def _refuse(code: str, reason: str) -> NoReturn:
+    """Never call this inside an `except`: the error there would hang on, and it holds the token."""
     raise AuthenticationFailed(code=code, reason=reason) from None
 
 
 def _split(token: str | bytes) -> tuple[str, str, str]:
     if isinstance(token, bytes):
-        try:
-            token = token[: MAX_TOKEN + 1].decode("ascii")
-        except UnicodeDecodeError:
-            _refuse("malformed", "the credential is not a token")
+        # Latin-1 reads any bytes; what is not ASCII does not get past the pattern.
+        token = token[: MAX_TOKEN + 1].decode("latin-1")
     if not isinstance(token, str):
         _refuse("malformed", "the credential is not a token")
     if len(token) > MAX_TOKEN:
@@ -170,25 +182,22 @@ def _split(token: str | bytes) -> tuple[str, str, str]:
 
 
 def _decode(part: str) -> bytes:
-    """Base64url without padding, in its one canonical spelling."""
-    try:
-        data = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    except ValueError:
-        _refuse("malformed", "the credential is not a token")
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != part.encode("ascii"):
-        _refuse("malformed", "the credential is not a token")
-    return data
+    with suppress(ValueError):
+        return unbase64url(part)
+    _refuse("malformed", "the credential is not a token")
 
 
 def _parse(part: str) -> dict[str, Any]:
+    data = _decode(part)
     try:
-        return parse_object(_decode(part))
+        return parse_object(data)
     except DuplicateMember:
-        _refuse("duplicate_member", "the token names a member twice")
+        problem = "duplicate_member", "the token names a member twice"
     except NonFiniteNumber:
-        _refuse("non_finite_number", "the token holds a number that is not finite")
+        problem = "non_finite_number", "the token holds a number that is not finite"
     except ValueError:
-        _refuse("malformed", "the credential is not a token")
+        problem = "malformed", "the credential is not a token"
+    _refuse(*problem)
 
 
 def _check_times(claims: dict[str, Any], now: float) -> tuple[int, int]:
@@ -202,6 +211,11 @@ def _check_times(claims: dict[str, Any], now: float) -> tuple[int, int]:
         _refuse("token_expired", "the token has expired")
     if max(issued_at, claims["nbf"]) > now + CLOCK_SKEW:
         _refuse("not_yet_valid", "the token is from the future")
-    if not 0 < expires_at - issued_at <= MAX_LIFETIME:
+    # The skew forgives a clock that is behind; it must not bring to life what never was valid.
+    if expires_at <= issued_at:
+        _refuse("bad_exp", "the token expires before it was issued")
+    if expires_at <= claims["nbf"]:
+        _refuse("bad_nbf", "the token expires before it becomes valid")
+    if expires_at - issued_at > MAX_LIFETIME:
         _refuse("lifetime_too_long", f"the token lives longer than {MAX_LIFETIME} seconds")
     return issued_at, expires_at

@@ -83,3 +83,35 @@ def test_fuzz(text: str) -> None:
     except InvalidSpiffeId:
         return
     assert str(parsed) == text
+
+
+@pytest.mark.parametrize("text", [*VALID[:3], *(h for h in HOSTILE if isinstance(h, str))][:60])
+def test_no_way_around_the_parser(text: str) -> None:
+    """The class itself checks, so that an ID that exists is an ID."""
+    if text in VALID:
+        assert SpiffeId(text) == SpiffeId.parse(text)
+        return
+    with pytest.raises(InvalidSpiffeId):
+        SpiffeId(text)
+
+
+def test_segments() -> None:
+    """Segments are whole: a longer name does not match a shorter one."""
+    parsed = SpiffeId.parse("spiffe://a/agent/claims")
+    assert parsed.segments == ("agent", "claims")
+    assert SpiffeId.parse("spiffe://a").segments == ()
+    assert SpiffeId.parse("spiffe://a/agent/claims-admin").segments != parsed.segments
+
+
+@pytest.mark.parametrize(
+    "part", ["", ".", "..", "a/b", "a b", "a\n", "é", "a" * 129, None, 1, b"a"]
+)
+def test_part_that_may_not_stand_in_an_id(part: object) -> None:
+    """Each part is named when it is wrong, with what was found, in a bounded message."""
+    good: dict[str, str] = {"trust_domain": "a", "environment": "e", "team": "t", "name": "n"}
+    for name in ("environment", "team", "name"):
+        with pytest.raises(InvalidSpiffeId, match=rf"^{name}: expected .* found") as caught:
+            SpiffeId.for_agent(**{**good, name: part})  # type: ignore[arg-type]
+        assert len(str(caught.value)) < 300
+    with pytest.raises(InvalidSpiffeId):
+        SpiffeId.for_agent(**{**good, "trust_domain": "x" * 1_000_000})

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from tabard import AuthenticationFailed, GuardUnavailable
 from tabard.identity import SigningKey, SpiffeId, TokenVerifier, TrustBundle, mint_token
-from tabard.identity.keys import base64url
+from tabard.identity.encoding import base64url
 
 NOW = 1_800_000_000
 AUDIENCE = "spiffe://acme.example/guard"
