@@ -16,17 +16,24 @@ from functools import partial
 from pathlib import Path
 
 import jwt
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from rich.console import Console
 from rich.table import Table
 
-from tabard import Authority, Guard, ToolCall
+from tabard import Authority, Guard, Session, ToolCall
+from tabard.audit import verify_log
 from tabard.identity import SigningKey, TokenVerifier, TrustBundle, mint_token
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.policy import decide, load
 from tabard.store import SqliteStore
+from tabard_langchain import TabardCallbackHandler, protect
 
 ROUNDS, CALLS = 15, 300
+DENY = """\
+deny:
+  - {id: no-secrets, tools: ["**"], any_arg: {regex: "(?i).*sk-[a-z0-9]{20,}.*"}}
+"""
 CALL = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1", "max_rows": 10})
 
 
@@ -42,8 +49,8 @@ def measure(works: dict[str, Callable[[], object]]) -> dict[str, float]:
     return best
 
 
-def policy_text(rules: int) -> str:
-    """A policy with so many grants, the one that fits last, and a rule that reads arguments."""
+def policy_text(rules: int, *, reads_arguments: bool = True) -> str:
+    """A policy with so many grants, the one that fits last; with a rule that reads arguments."""
     filler = "\n".join(
         f"      - {{id: f{i}, tools: ['filler.t{i}'], args: {{a: {{enum: [x]}}}}}}"
         for i in range(rules - 1)
@@ -62,12 +69,10 @@ agents:
           table: {{enum: [claims, claim_events]}}
           claimant_id: {{equals_scope: claimant_id}}
           max_rows: {{type: integer, min: 1, max: 100, optional: true}}
-deny:
-  - {{id: no-secrets, tools: ["**"], any_arg: {{regex: "(?i).*sk-[a-z0-9]{{20,}}.*"}}}}
-"""
+""" + (DENY if reads_arguments else "")
 
 
-@tool
+@tool("claims_db.query")
 def bare(table: str, claimant_id: str, max_rows: int = 10) -> str:
     """Read claims."""
     return table
@@ -75,6 +80,12 @@ def bare(table: str, claimant_id: str, max_rows: int = 10) -> str:
 
 def admission(home: Path, rules: int, agents: int) -> Callable[[], object]:
     """A full admission with its outcome, over a policy and a registry of a given size."""
+    session = admission_session(home, rules, agents)
+    return lambda: session.guard.admit(CALL, session=session).settle()
+
+
+def admission_session(home: Path, rules: int, agents: int) -> Session:
+    """A session over a policy and a registry of a given size."""
     authority = Authority.open(home, trust_domain="acme.example")
     authority.register("claims-agent", team="claims", environment="prod")
     store = SqliteStore(home / "state.db")
@@ -85,14 +96,8 @@ def admission(home: Path, rules: int, agents: int) -> Callable[[], object]:
             ((f"spiffe://acme.example/env/prod/team/t/agent/a{i}", f"a{i}") for i in range(agents)),
         )
     guard = Guard.open(home, policy=policy_text(rules))
-    session = guard.login(
-        authority.issue("claims-agent", lifetime=3600), scope={"claimant_id": "C-1"}
-    )
-
-    def run() -> None:
-        guard.admit(CALL, session=session).settle()
-
-    return run
+    token = authority.issue("claims-agent", lifetime=3600)
+    return guard.login(token, scope={"claimant_id": "C-1"})
 
 
 def measure_admission(folder: Path) -> list[tuple[str, str, str]]:
@@ -107,8 +112,38 @@ def measure_admission(folder: Path) -> list[tuple[str, str, str]]:
     base = found.pop("bare")
     rows = [("bare LangChain tool.invoke", f"{base:.0f} us", "about 145 us")]
     for name, cost in found.items():
-        rows.append((f"full admission, {name}", f"{cost:.0f} us = {cost / base:.2f} x", "100 us"))
+        rows.append(
+            (
+                f"full admission, {name}",
+                f"{cost:.0f} us = {cost / base:.2f} x",
+                "0.69 x (100 of 145 us)",
+            )
+        )
     return rows
+
+
+def measure_langchain(folder: Path) -> list[tuple[str, str, str]]:
+    """What the plugin adds to a tool's `invoke`, admission included."""
+    session = admission_session(folder / "langchain", rules=100, agents=10)
+    arguments, protected = dict(CALL.arguments), protect(bare)
+    handler: RunnableConfig = {"callbacks": [TabardCallbackHandler(session)]}
+
+    def run_protected() -> None:
+        with session:
+            protected.invoke(arguments)
+
+    found = measure(
+        {
+            "bare": lambda: bare.invoke(arguments),
+            "handler": lambda: bare.invoke(arguments, handler),
+            "protect": run_protected,
+        }
+    )
+    base = found.pop("bare")
+    return [
+        (f"tool.invoke with {name}", f"{cost:.0f} us = {cost / base:.2f} x", "")
+        for name, cost in found.items()
+    ]
 
 
 def measure_decision() -> list[tuple[str, str, str]]:
@@ -117,9 +152,10 @@ def measure_decision() -> list[tuple[str, str, str]]:
     ).register("claims-agent", team="claims", environment="prod")
     works: dict[str, Callable[[], object]] = {}
     for rules in (10, 1_000, 10_000):
-        works[f"decide(), {rules:,} rules"] = partial(
-            decide, agent, CALL, load(policy_text(rules)), 0.0, scope={"claimant_id": "C-1"}
-        )
+        for reads in (False, True):
+            name = f"decide(), {rules:,} rules" + (", one reads every argument" if reads else "")
+            policy = load(policy_text(rules, reads_arguments=reads))
+            works[name] = partial(decide, agent, CALL, policy, 0.0, scope={"claimant_id": "C-1"})
     return [(name, f"{cost:.1f} us", "10 us") for name, cost in measure(works).items()]
 
 
@@ -151,6 +187,21 @@ def measure_verification() -> list[tuple[str, str, str]]:
     return [("strict token verify / jwt.decode", f"{ratio:.2f} x", "1.00 x")]
 
 
+def measure_log() -> list[tuple[str, str, str]]:
+    """How fast a log is verified, parsing included."""
+    with tempfile.TemporaryDirectory() as folder:
+        session = admission_session(Path(folder) / "home", rules=10, agents=10)
+        for _ in range(5_000):
+            session.guard.admit(CALL, session=session).settle()
+        store = SqliteStore(Path(folder) / "home" / "state.db")
+        best = 0.0
+        for _ in range(3):
+            start = time.thread_time()
+            count = verify_log(store).records
+            best = max(best, count / (time.thread_time() - start))
+    return [("verify the log, records a second", f"{best:,.0f}", "80,000 (of an export)")]
+
+
 def measure_import() -> list[tuple[str, str, str]]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
@@ -177,10 +228,11 @@ def main() -> None:
     for column in ("work", "found", "bar"):
         table.add_column(column)
     with tempfile.TemporaryDirectory() as folder:
-        for row in measure_admission(Path(folder)):
-            table.add_row(*row)
-    for part in (measure_decision, measure_verification, measure_import):
-        for row in part():
+        for part in (measure_admission, measure_langchain):
+            for row in part(Path(folder)):
+                table.add_row(*row)
+    for work in (measure_decision, measure_verification, measure_log, measure_import):
+        for row in work():
             table.add_row(*row)
     Console(width=100).print(table)
 

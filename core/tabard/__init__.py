@@ -7,6 +7,7 @@
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.authority import Authority
+from tabard.current import admit, current_guard
 from tabard.errors import (
     AccessDenied,
     ApprovalRequired,
@@ -19,7 +20,7 @@ from tabard.errors import (
     StoreError,
     TabardError,
 )
-from tabard.guard import Guard, admit, current_guard
+from tabard.guard import Guard
 from tabard.identity import Agent
 from tabard.permit import Permit
 from tabard.policy import Decision

@@ -18,13 +18,15 @@ from typing import Self
 
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock, system_clock
-from tabard.errors import AuthenticationFailed, ConfigurationError
+from tabard.errors import AuthenticationFailed, ConfigurationError, GuardUnavailable
+from tabard.founding import open_home
 from tabard.home import Home
-from tabard.identity import Agent, RenewingSource, SigningKey, SpiffeId, TrustBundle
+from tabard.identity import Agent, RenewingSource, SigningKey, SpiffeId
+from tabard.identity.agent import find_agent
 from tabard.identity.audience import default_audience
 from tabard.identity.token import mint_token, new_token_id
-from tabard.store import SqliteStore, Store
-from tabard.store.connection import create
+from tabard.revocation import Revocations, about
+from tabard.store import Store
 
 DEFAULT_LIFETIME = 300.0
 """Seconds a token lives."""
@@ -43,6 +45,7 @@ class Authority:
         self._store = store
         self._key = key
         self._clock = clock
+        self._revocations = Revocations(store, clock)
 
     @classmethod
     def open(
@@ -63,17 +66,7 @@ class Authority:
             ConfigurationError: The home, its key or its database is not usable, or belongs to
                 another trust domain.
         """
-        place = Home.locate(home)
-        if trust_domain is not None:
-            SpiffeId.for_trust_domain(trust_domain)
-        elif not place.database.exists():
-            raise ConfigurationError(
-                f"{place.path}: a new home needs `trust_domain=`, for example 'acme.example'"
-            )
-        place.create()
-        with place.locked():
-            store = _open_store(place, trust_domain)
-            key = _open_key(place, store.trust_domain)
+        store, key = open_home(Home.locate(home), trust_domain)
         return cls(store=store, key=key, clock=clock)
 
     def register(
@@ -110,7 +103,7 @@ class Authority:
         with self._store.transaction(read_clock(self._clock)) as transaction:
             if transaction.status(str(agent.spiffe_id)) is None:
                 transaction.add_agent(agent)
-                transaction.append("agent.registered", _about(agent))
+                transaction.append("agent.registered", about(agent))
                 return agent
         known = self._store.find_agent(str(agent.spiffe_id))
         if known != agent:
@@ -130,18 +123,7 @@ class Authority:
         Raises:
             ConfigurationError: There is none, or the name is borne by several; lists them.
         """
-        wanted = str(agent.spiffe_id) if isinstance(agent, Agent) else str(agent)
-        everyone = self._store.agents()
-        found = [a for a in everyone if wanted in (a.name, str(a.spiffe_id))]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = ", ".join(str(a.spiffe_id) for a in found)
-            raise ConfigurationError(
-                f"{wanted!r} is the name of {len(found)} agents; name one of them: {listed}"
-            )
-        names = ", ".join(sorted({a.name for a in everyone})) or "none yet"
-        raise ConfigurationError(f"no agent {wanted!r} is registered; registered: {names}")
+        return find_agent(self._store.agents(), agent)
 
     def issue(
         self,
@@ -163,17 +145,30 @@ class Authority:
             StoreError: The store failed.
         """
         known = self.find(agent)
-        now = read_clock(self._clock)
-        token, jti = self._mint(known, audience, now, lifetime)
-        facts = encode({"jti": jti, "kid": self._key.kid, "exp": int(now + lifetime)})
+        spiffe_id, now = str(known.spiffe_id), read_clock(self._clock)
+        jti = new_token_id()
         with self._store.transaction(now) as transaction:
-            if transaction.status(str(known.spiffe_id)) != "active":
+            if transaction.status(spiffe_id) != "active":
                 raise AuthenticationFailed(
                     code="token_revoked",
                     reason="the agent's identity has been revoked",
-                    agent=str(known.spiffe_id),
+                    agent=spiffe_id,
                 )
-            transaction.append("agent.issued", f'{_about(known)},"cred":{facts}')
+            issued_at = transaction.claim_issue_time(spiffe_id, int(now))
+            if issued_at is None:
+                raise GuardUnavailable(
+                    code="clock", reason="the clock is behind the last token issued here"
+                )
+            token = mint_token(
+                self._key,
+                subject=known.spiffe_id,
+                audience=audience or default_audience(self.trust_domain),
+                issued_at=issued_at,
+                lifetime=lifetime,
+                jti=jti,
+            )
+            facts = encode({"jti": jti, "kid": self._key.kid, "exp": issued_at + int(lifetime)})
+            transaction.append("agent.issued", f'{about(known)},"cred":{facts}')
         return token
 
     def source(
@@ -195,26 +190,81 @@ class Authority:
             clock=self._clock,
         )
 
-    def revoke(self, agent: str | SpiffeId | Agent, *, reason: str) -> Agent:
-        """Revoke an agent for good: once this returns, no process admits a call of it.
+    def revoke(
+        self, agent: str | SpiffeId | Agent, *, reason: str, author: str | None = None
+    ) -> Agent:
+        """Ban an agent: once this returns, no process admits a call of it.
 
         Args:
             agent: Whom.
             reason: Why, for the record.
+            author: Who decided, for the record.
 
         Raises:
             ConfigurationError: No such agent, or no reason was given.
             StoreError: The store failed; nothing has changed.
         """
-        if not isinstance(reason, str) or not reason.strip():
-            raise ConfigurationError("revoke: a reason is required; it goes into the audit log")
-        known = self.find(agent)
-        spiffe_id = str(known.spiffe_id)
-        with self._store.transaction(read_clock(self._clock)) as transaction:
-            if transaction.status(spiffe_id) == "active":
-                transaction.revoke(spiffe_id, reason)
-                transaction.append("agent.revoked", f'{_about(known)},"reason":{encode(reason)}')
-        return replace(known, status="revoked")
+        return self._revocations.ban([self.find(agent)], reason, author)[0]
+
+    def revoke_all(
+        self,
+        *,
+        team: str | None = None,
+        environment: str | None = None,
+        reason: str,
+        author: str | None = None,
+    ) -> list[Agent]:
+        """Ban every agent of a team, of an environment, or of both: all, or none.
+
+        Raises:
+            ConfigurationError: Neither was named, nobody is meant, or no reason was given.
+            StoreError: The store failed; nothing has changed.
+        """
+        if team is None and environment is None:
+            raise ConfigurationError("revoke_all: name a team, an environment, or both")
+        meant = [
+            agent
+            for agent in self._store.agents()
+            if agent.status == "active"
+            and team in (None, agent.team)
+            and environment in (None, agent.environment)
+        ]
+        if not meant:
+            raise ConfigurationError(
+                f"revoke_all: no active agent of team {team!r} in environment {environment!r}"
+            )
+        return self._revocations.ban(meant, reason, author)
+
+    def unban(
+        self, agent: str | SpiffeId | Agent, *, reason: str, author: str | None = None
+    ) -> Agent:
+        """Take a ban back; what the agent held before stays refused, new credentials count.
+
+        Raises:
+            ConfigurationError: No such agent, it is not banned, or no reason was given.
+            StoreError: The store failed; nothing has changed.
+        """
+        return self._revocations.unban(self.find(agent), reason, author)
+
+    def evict(
+        self, agent: str | SpiffeId | Agent, *, reason: str, author: str | None = None
+    ) -> Agent:
+        """Refuse every credential an agent has had until now; it may get new ones.
+
+        Raises:
+            ConfigurationError: No such agent, or no reason was given.
+            StoreError: The store failed; nothing has changed.
+        """
+        return self._revocations.evict(self.find(agent), reason, author)
+
+    def revoke_token(self, jti: str, *, reason: str, author: str | None = None) -> None:
+        """Refuse one token, named by its id as the log shows it; all others go on.
+
+        Raises:
+            ConfigurationError: It is no token id, or no reason was given.
+            StoreError: The store failed; nothing has changed.
+        """
+        self._revocations.deny(jti, reason, author)
 
     def close(self) -> None:
         """Close the log of this authority and let go of the database."""
@@ -232,53 +282,6 @@ class Authority:
     ) -> None:
         """Close."""
         self.close()
-
-    def _mint(
-        self, agent: Agent, audience: str | None, now: float, lifetime: float
-    ) -> tuple[str, str]:
-        jti = new_token_id()
-        token = mint_token(
-            self._key,
-            subject=agent.spiffe_id,
-            audience=audience or default_audience(self.trust_domain),
-            issued_at=now,
-            lifetime=lifetime,
-            jti=jti,
-        )
-        return token, jti
-
-
-def _open_store(place: Home, trust_domain: str | None) -> SqliteStore:
-    """The home's database, made on first use."""
-    create(place.database, trust_domain=trust_domain)
-    store = SqliteStore(place.database, synchronous="FULL")
-    if trust_domain not in (None, store.trust_domain):
-        raise ConfigurationError(
-            f"{place.path}: belongs to the trust domain {store.trust_domain!r}, "
-            f"not {trust_domain!r}"
-        )
-    return store
-
-
-def _open_key(place: Home, trust_domain: str) -> SigningKey:
-    """The home's signing key, made together with its trust bundle on first use."""
-    if place.signing_key.exists():
-        key = SigningKey.load(place.signing_key)
-    elif place.bundle.exists():
-        raise ConfigurationError(
-            f"{place.signing_key}: the signing key is missing; this home can enforce, not issue"
-        )
-    else:
-        key = SigningKey.generate()
-        key.save(place.signing_key)
-    if not place.bundle.exists():
-        TrustBundle.of(key, trust_domain=trust_domain).save(place.bundle)
-    return key
-
-
-def _about(agent: Agent) -> str:
-    """The members of a record that say which agent it is about, as JSON text."""
-    return '"subject":' + encode({"id": str(agent.spiffe_id), "name": agent.name})
 
 
 def _checked_labels(attributes: Mapping[str, str] | None) -> dict[str, str]:

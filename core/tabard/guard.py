@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import os
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
@@ -23,7 +22,9 @@ from tabard.arguments import plain_arguments
 from tabard.audit import Verification, verify_log
 from tabard.audit.fields import action_field, decision_field, pseudonym
 from tabard.clock import Clock, read_clock, system_clock
-from tabard.errors import AccessDenied, ConfigurationError, StoreError
+from tabard.current import remember
+from tabard.errors import ConfigurationError, StoreError
+from tabard.failing import FailingClosed, name_of
 from tabard.home import Home
 from tabard.identity import TokenVerifier, TrustBundle
 from tabard.identity.audience import default_audience
@@ -34,11 +35,10 @@ from tabard.policy import Decision, Policy, load
 from tabard.protection import protect_function
 from tabard.session import Session, current_session
 from tabard.store import SqliteStore, Store
-from tabard.verdict import NO_IDENTITY, REVOKED, Verdict
+from tabard.verdict import Verdict, verdict_on
 
 _log = logging.getLogger("tabard")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-_latest: weakref.ref[Guard] | None = None
 
 _NOBODY = '"agent":null,"session":null'
 
@@ -61,7 +61,6 @@ class Guard:
         clock: Clock = system_clock,
     ) -> None:
         """Assemble a guard from its parts; `Guard.open` does it from a home."""
-        global _latest
         self.policy = policy
         self.audience = audience
         self._store = store
@@ -69,7 +68,7 @@ class Guard:
         self._verifier = TokenVerifier(bundle, audience=audience, clock=clock)
         self._judge = Judge(policy=policy, verifier=self._verifier, clock=clock)
         self._unwritten: deque[tuple[str, str]] = deque()
-        _latest = weakref.ref(self)
+        remember(self)
 
     @classmethod
     def open(
@@ -129,7 +128,7 @@ class Guard:
         """
         bound = _plain_scope(scope)
         user = None if on_behalf_of is None else self._pseudonym(on_behalf_of)
-        with _FailingClosed("login"):
+        with FailingClosed("login"):
             found = identify(
                 credential, verifier=self._verifier, store=self._store, clock=self._clock
             )
@@ -151,7 +150,7 @@ class Guard:
             NotPermitted: The policy does not allow it.
             GuardUnavailable: Tabard could not decide or could not keep the record.
         """
-        with _FailingClosed(_name_of(action)):
+        with FailingClosed(name_of(action)):
             caller = session if session is not None else current_session()
             return self._record(self._judge.judge(action, caller))
 
@@ -164,12 +163,12 @@ class Guard:
         caller = session if session is not None else current_session()
         judged = self._judge.judge(action, caller)
         if judged.session is not None and judged.verdict.is_about_policy:
+            live = judged.session
             try:
-                agent = self._store.find_agent(judged.session.spiffe_id)
+                liveness = self._store.liveness(live.spiffe_id, **live.token_facts)
             except StoreError as error:
                 return Verdict.undecidable(error.code, "the store failed").decision
-            if agent is None or agent.status != "active":
-                return REVOKED.decision
+            return (verdict_on(liveness) or judged.verdict).decision
         return judged.verdict.decision
 
     def _record(self, judged: Judgement) -> Permit:
@@ -180,8 +179,9 @@ class Guard:
         try:
             with self._store.transaction(judged.now) as transaction:
                 # Read under the write lock: a `revoke` that has returned is seen by every process.
-                if session is not None and transaction.status(session.spiffe_id) != "active":
-                    verdict = REVOKED
+                if session is not None:
+                    liveness = transaction.liveness(session.spiffe_id, **session.token_facts)
+                    verdict = verdict_on(liveness) or verdict
                 while self._unwritten:
                     late.append(self._unwritten.popleft())
                     transaction.append(*late[-1])
@@ -272,37 +272,6 @@ class Guard:
         return pseudonym(self._store.secret, user)
 
 
-def admit(action: Action, *, session: Session | None = None) -> Permit:
-    """Admit one call of the given or the current session, whichever guard it belongs to.
-
-    This is what plugins call. Without a session the refusal is recorded by the guard that was
-    opened last in this process.
-
-    Raises:
-        AccessDenied: As `Guard.admit`.
-    """
-    caller = session if session is not None else current_session()
-    if isinstance(caller, Session):
-        return caller.guard.admit(action, session=caller)
-    guard = None if _latest is None else _latest()
-    if guard is not None:
-        return guard.admit(action, session=caller)
-    raise NO_IDENTITY.refusal(agent=None, action=_name_of(action))
-
-
-def current_guard() -> Guard:
-    """The guard of the current session, else the one opened last in this process.
-
-    Raises:
-        ConfigurationError: None is open.
-    """
-    session = current_session()
-    guard = session.guard if session is not None else (_latest() if _latest is not None else None)
-    if guard is None:
-        raise ConfigurationError("no guard is open in this process; call Guard.open(...) first")
-    return guard
-
-
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:
     try:
         return plain_arguments(scope or {})
@@ -310,40 +279,3 @@ def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:
         raise ConfigurationError(
             "scope: expected a mapping from names to plain JSON values"
         ) from None
-
-
-class _FailingClosed:
-    """Turns everything that goes wrong inside into a refusal; a call never runs because of it."""
-
-    __slots__ = ("_what",)
-
-    def __init__(self, what: str | None) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let refusals through; make one of every other exception."""
-        if error is None or isinstance(error, AccessDenied) or not isinstance(error, Exception):
-            return
-        _log.error("refused because of an error inside tabard: %s", _describe(error))
-        code = error.code if isinstance(error, StoreError) else "internal"
-        reason = f"tabard could not decide: {_describe(error)}"
-        verdict = Verdict.undecidable(code, reason)
-        raise verdict.refusal(agent=None, action=self._what) from None
-
-
-def _describe(error: Exception) -> str:
-    """What may be told of an error: our own text, or only the type of a foreign one."""
-    return str(error) if isinstance(error, StoreError) else type(error).__name__
-
-
-def _name_of(action: object) -> str | None:
-    name = getattr(action, "name", None)
-    return name if isinstance(name, str) else None

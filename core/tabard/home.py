@@ -18,6 +18,18 @@ from tabard.errors import ConfigurationError
 DEFAULT_HOME = ".tabard"
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path exists; not being allowed to look is not the same as no.
+
+    Raises:
+        ConfigurationError: We are not allowed to look.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be reached: {error.strerror}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """The paths of one installation."""
@@ -50,6 +62,15 @@ class Home:
     def bundle(self) -> Path:
         """The trust bundle: the public keys an enforcing process needs."""
         return self.path / "bundle.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a database already.
+
+        Raises:
+            ConfigurationError: We are not allowed to look.
+        """
+        return is_there(self.database)
 
     def create(self) -> None:
         """Make the folder, readable by its owner only.

@@ -12,7 +12,7 @@ from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, 
 from tabard.identity import Agent, TokenVerifier, VerifiedToken, fingerprint
 from tabard.session import CredentialSource, Session
 from tabard.store import Store
-from tabard.verdict import REVOKED
+from tabard.verdict import UNREGISTERED, verdict_on
 
 _log = logging.getLogger("tabard")
 
@@ -50,17 +50,25 @@ def identify(
     try:
         text = _fetch(credential)
         token = verifier.verify(text)
-        agent = store.find_agent(str(token.spiffe_id))
-        if agent is None:
-            raise AuthenticationFailed(
-                code="unregistered", reason="the identity is not registered in this home"
-            )
-        if agent.status != "active":
-            raise REVOKED.refusal(agent=str(agent.spiffe_id))
+        agent = _find_live(store, token)
     except AccessDenied as refusal:
         _record_failure(store, refusal, text, now)
         raise
     return Identified(agent=agent, token=token, source=source, now=now)
+
+
+def _find_live(store: Store, token: VerifiedToken) -> Agent:
+    """The agent of a token that still counts.
+
+    Raises:
+        AuthenticationFailed: It is not registered, or the token has been revoked.
+    """
+    name = str(token.spiffe_id)
+    dead = verdict_on(store.liveness(name, jti=token.jti, issued_at=token.issued_at))
+    agent = store.find_agent(name)
+    if dead is not None or agent is None:
+        raise (dead or UNREGISTERED).refusal(agent=name)
+    return agent
 
 
 def _fetch(credential: Credential | None) -> str | bytes:

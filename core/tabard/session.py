@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, runtime_checkable
 
 from tabard.audit.fields import encode
 from tabard.identity import Agent, VerifiedToken
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from tabard.login import Identified
 
 _current: ContextVar[tuple[Session, ...]] = ContextVar("tabard_session", default=())
+
+
+class TokenFacts(TypedDict):
+    """What tells one token from another of the same agent."""
+
+    jti: str
+    issued_at: int
 
 
 @runtime_checkable
@@ -97,6 +104,11 @@ class Session:
     def closed(self) -> bool:
         """Whether the session was ended."""
         return self._closed
+
+    @property
+    def token_facts(self) -> TokenFacts:
+        """What liveness is asked about: the token in use."""
+        return {"jti": self.token.jti, "issued_at": self.token.issued_at}
 
     def accept(self, token: VerifiedToken) -> None:
         """Go on under a renewed token of the same agent; for the guard."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, NotPermitted
+from tabard.identity.agent import Liveness
 from tabard.policy import Decision
 
 
@@ -52,7 +53,15 @@ class Verdict:
         )
 
 
-REVOKED = Verdict.unidentified("token_revoked", "the agent's identity has been revoked")
+UNREGISTERED = Verdict.unidentified("unregistered", "the identity is not registered in this home")
+_DEAD: dict[Liveness, Verdict] = {
+    "unregistered": UNREGISTERED,
+    "banned": Verdict.unidentified("token_revoked", "the agent's identity has been revoked"),
+    "evicted": Verdict.unidentified(
+        "token_revoked", "every credential the agent had until then has been revoked"
+    ),
+    "denied": Verdict.unidentified("token_revoked", "this credential has been revoked"),
+}
 NO_IDENTITY = Verdict.unidentified(
     "no_identity", "no agent is logged in here; use `with guard.login(...)` around the call"
 )
@@ -68,3 +77,8 @@ UNEXAMINABLE = Verdict(
         effect="deny", code="arg.type", reason="an argument has no plain JSON form to be examined"
     )
 )
+
+
+def verdict_on(liveness: Liveness) -> Verdict | None:
+    """The refusal of a token that no longer counts; None for one that does."""
+    return _DEAD.get(liveness)

@@ -85,6 +85,63 @@ class TestAgent:
         assert (code, "a reason is required" in err) == (2, True)
 
 
+class TestLevers:
+    def test_add_show_issue(self, tmp_path: Path) -> None:
+        """Registers an agent, shows it, and prints a token."""
+        used = tmp_path / "of-today"  # the command line goes by the real clock
+        Authority.open(used, trust_domain="acme.example").close()
+        code, out, _ = tabard(
+            "agent", "add", "new", "--team", "t", "--environment", "dev", home=used
+        )
+        assert (code, "team/t/agent/new is registered" in out) == (0, True)
+        code, out, _ = tabard("agent", "show", "new", "--json", home=used)
+        assert (code, json.loads(out)["team"]) == (0, "t")
+        code, out, _ = tabard("agent", "issue", "new", home=used)
+        assert code == 0
+        assert len(out.split(".")) == 3
+        assert len(out.splitlines()) == 1
+        code, _, err = tabard("agent", "issue", "new", "--lifetime", "9999", home=used)
+        assert (code, "lifetime" in err) == (2, True)
+        code, _, err = tabard(
+            "agent", "add", "a b", "--team", "t", "--environment", "dev", home=used
+        )
+        assert (code, "name: expected" in err) == (2, True)
+
+    def test_revoke_by_team(self, used: Path, authority: Authority) -> None:
+        """A team is banned in one act; a ban of an agent and a team at once is refused."""
+        code, _, err = tabard(
+            "agent", "revoke", "claims-agent", "--team", "claims", "--reason", "x", home=used
+        )
+        assert (code, "name an agent, or --team" in err) == (2, True)
+        code, _, err = tabard("agent", "revoke", "--reason", "x", home=used)
+        assert (code, "name an agent, or --team" in err) == (2, True)
+        code, out, _ = tabard(
+            "agent", "revoke", "--team", "claims", "--reason", "x", "--json", home=used
+        )
+        assert (code, json.loads(out)["status"]) == (0, "revoked")
+        assert authority.find("analytics-agent").status == "active"
+
+    def test_evict_and_unban(self, used: Path, authority: Authority) -> None:
+        """Eviction, ban and unban each say what they did, and leave author and reason."""
+        who = ("claims-agent", "--reason", "r", "--author", "ada")
+        assert "needs a new credential" in tabard("agent", "evict", *who, home=used)[1]
+        assert tabard("agent", "revoke", *who, home=used)[0] == 0
+        assert "may get new credentials" in tabard("agent", "unban", *who, home=used)[1]
+        code, _, err = tabard("agent", "unban", *who, home=used)
+        assert (code, "is not revoked" in err) == (2, True)
+        _, out, _ = tabard("audit", "tail", "--json", home=used)
+        rows = [json.loads(line) for line in out.splitlines()]
+        acts = [(r["type"], r["reason"]) for r in rows if r.get("author") == "ada"]
+        assert acts == [(f"agent.{act}", "r") for act in ("evicted", "revoked", "unbanned")]
+
+    def test_token(self, used: Path) -> None:
+        """One token is refused by its id; a token in place of its id is an error."""
+        code, out, _ = tabard("token", "revoke", "x" * 22, "--reason", "r", home=used)
+        assert (code, "is refused everywhere" in out) == (0, True)
+        code, _, err = tabard("token", "revoke", "a.b.c", "--reason", "r", home=used)
+        assert (code, "expected a token's `jti`" in err) == (2, True)
+
+
 class TestAudit:
     def test_tail(self, used: Path) -> None:
         """Shows who did what, why it was allowed or denied, and no argument value."""

@@ -18,6 +18,14 @@ CLAIMS = "spiffe://acme.example/env/prod/team/claims/agent/claims-agent"
 
 
 class TestHome:
+    def test_empty_file_in_place_of_the_database(self, home: Path) -> None:
+        """An empty file is no home yet: it needs its trust domain."""
+        home.mkdir(mode=0o700)
+        (home / "state.db").touch(mode=0o600)
+        with pytest.raises(ConfigurationError, match="an empty database"):
+            Authority.open(home)
+        Authority.open(home, trust_domain="acme.example").close()
+
     def test_modes(self, home: Path, authority: Authority) -> None:
         """The home and its keys are for their owner only."""
         modes = {

@@ -1,4 +1,4 @@
-"""`tabard agent`: who is registered, and who no longer may call."""
+"""`tabard agent`: who is registered, what they hold, and who no longer may call."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tabard.authority import Authority
-from tabard.cli.output import AsJson, print_json, print_table, say
+from tabard.authority import DEFAULT_LIFETIME, Authority
+from tabard.cli.output import AsJson, Author, Reason, print_json, print_table, say
+from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.identity import Agent
+from tabard.identity.agent import find_agent
 from tabard.store import SqliteStore
 
 app = typer.Typer(help="Registered agents.", no_args_is_help=True)
@@ -29,19 +31,106 @@ def list_agents(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def revoke(
+def show(
     context: typer.Context,
     agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
-    reason: Annotated[str, typer.Option(help="Why; goes into the audit log.")],
     as_json: AsJson = False,
 ) -> None:
-    """Revoke an agent for good: no process admits another call of it."""
-    with Authority.open(context.obj) as authority:
-        revoked = authority.revoke(agent, reason=reason)
+    """Show one agent."""
+    found = find_agent(SqliteStore(Home.locate(context.obj).database).agents(), agent)
     if as_json:
-        print_json([_facts(revoked)])
+        print_json([_facts(found)])
         return
-    say(f"{revoked.spiffe_id} is revoked; its next call is refused everywhere")
+    print_table(str(found.spiffe_id), ("fact", "value"), list(_facts(found).items()))
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The agent's name.")],
+    team: Annotated[str, typer.Option(help="The owning team.")],
+    environment: Annotated[str, typer.Option(help="Where it runs, for example prod.")],
+    purpose: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register an agent; doing it again with the same facts changes nothing."""
+    with Authority.open(context.obj) as authority:
+        agent = authority.register(
+            name, team=team, environment=environment, purpose=purpose, owner=owner
+        )
+    _report(agent, as_json, f"{agent.spiffe_id} is registered")
+
+
+@app.command()
+def issue(
+    context: typer.Context,
+    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
+    lifetime: Annotated[float, typer.Option(help="Seconds until it expires.")] = DEFAULT_LIFETIME,
+) -> None:
+    """Issue a token and print it, for `TABARD_CREDENTIAL=$(tabard agent issue NAME)`."""
+    with Authority.open(context.obj) as authority:
+        typer.echo(authority.issue(agent, lifetime=lifetime))
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    reason: Reason,
+    agent: Annotated[str | None, typer.Argument(help="A name, or a SPIFFE ID.")] = None,
+    team: Annotated[str | None, typer.Option(help="Every agent of a team.")] = None,
+    environment: Annotated[str | None, typer.Option(help="Every agent of an environment.")] = None,
+    author: Author = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ban an agent, a team or an environment: no process admits another call of them."""
+    selected = team is not None or environment is not None
+    if (agent is not None) == selected:
+        raise ConfigurationError("agent revoke: name an agent, or --team or --environment")
+    with Authority.open(context.obj) as authority:
+        if agent is not None:
+            revoked = [authority.revoke(agent, reason=reason, author=author)]
+        else:
+            revoked = authority.revoke_all(
+                team=team, environment=environment, reason=reason, author=author
+            )
+    for one in revoked:
+        _report(one, as_json, f"{one.spiffe_id} is revoked; its next call is refused everywhere")
+
+
+@app.command()
+def evict(
+    context: typer.Context,
+    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
+    reason: Reason,
+    author: Author = None,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse every credential an agent has had until now; it may get new ones."""
+    with Authority.open(context.obj) as authority:
+        found = authority.evict(agent, reason=reason, author=author)
+    _report(found, as_json, f"{found.spiffe_id} needs a new credential")
+
+
+@app.command()
+def unban(
+    context: typer.Context,
+    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
+    reason: Reason,
+    author: Author = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a ban back; what the agent held before stays refused."""
+    with Authority.open(context.obj) as authority:
+        found = authority.unban(agent, reason=reason, author=author)
+    _report(found, as_json, f"{found.spiffe_id} may get new credentials")
+
+
+def _report(agent: Agent, as_json: bool, text: str) -> None:
+    if as_json:
+        print_json([_facts(agent)])
+    else:
+        say(text)
 
 
 def _facts(agent: Agent) -> dict[str, Any]:

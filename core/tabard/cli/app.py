@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tabard.cli import agent, audit
+from tabard.cli import agent, audit, token
 from tabard.cli.output import complain
 from tabard.errors import AccessDenied, AuditError, TabardError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(agent.app, name="agent")
 app.add_typer(audit.app, name="audit")
+app.add_typer(token.app, name="token")
 
 
 @app.callback()

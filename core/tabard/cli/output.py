@@ -13,6 +13,9 @@ from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
+Reason = Annotated[str, typer.Option(help="Why; goes into the audit log.")]
+Author = Annotated[str | None, typer.Option(help="Who decided; goes into the audit log.")]
+
 _FIRST_PRINTABLE = 32
 _DELETE = 127
 

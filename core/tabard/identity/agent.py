@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tabard.errors import ConfigurationError
 from tabard.identity.spiffe_id import SpiffeId
 
 Status = Literal["active", "revoked"]
+Liveness = Literal["active", "unregistered", "banned", "evicted", "denied"]
+"""Whether a token still counts: its agent is registered and not banned, the token was not issued
+before the agent's cut-off, and it was not denied by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +50,22 @@ class Agent:
             trust_domain=trust_domain, environment=environment, team=team, name=name
         )
         return cls(spiffe_id=spiffe_id, name=name, team=team, environment=environment)
+
+
+def find_agent(agents: list[Agent], wanted: str | SpiffeId | Agent) -> Agent:
+    """The one of some agents that is meant by a name, a SPIFFE ID or an `Agent`.
+
+    Raises:
+        ConfigurationError: There is none, or the name is borne by several; lists them.
+    """
+    name = str(wanted.spiffe_id) if isinstance(wanted, Agent) else str(wanted)
+    found = [agent for agent in agents if name in (agent.name, str(agent.spiffe_id))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(str(agent.spiffe_id) for agent in found)
+        raise ConfigurationError(
+            f"{name!r} is the name of {len(found)} agents; name one of them: {listed}"
+        )
+    names = ", ".join(sorted({agent.name for agent in agents})) or "none yet"
+    raise ConfigurationError(f"no agent {name!r} is registered; registered: {names}")

@@ -16,13 +16,19 @@ from tabard.identity.spiffe_id import SpiffeId
 TOKEN_TYPE = "agent+jwt"  # noqa: S105
 MAX_LIFETIME = 3600
 """Seconds a token may live at most."""
-TOKEN_ID = re.compile(r"[A-Za-z0-9._~-]{16,64}", re.ASCII)
-"""What a `jti` or a `txn` looks like: an id, too plain to hold anything personal."""
 
 
 def new_token_id() -> str:
     """A random `jti` of 128 bits."""
     return base64url(os.urandom(16))
+
+
+_ID = re.compile(r"[A-Za-z0-9._~-]{16,64}", re.ASCII)
+
+
+def is_token_id(text: str) -> bool:
+    """Whether a text may be a `jti` or `txn`: an id, too plain to hold anything personal."""
+    return _ID.fullmatch(text) is not None
 
 
 def mint_token(
@@ -81,7 +87,7 @@ def _check_facts(
     if type(lifetime) not in (int, float) or not 1 <= lifetime <= MAX_LIFETIME:
         raise ConfigurationError(f"lifetime: expected 1 to {MAX_LIFETIME} seconds")
     for name, value in ids.items():
-        if not isinstance(value, str) or not TOKEN_ID.fullmatch(value):
+        if not isinstance(value, str) or not is_token_id(value):
             raise ConfigurationError(
                 f"{name}: expected 16 to 64 letters, digits, `.`, `_`, `~`, `-`"
             )

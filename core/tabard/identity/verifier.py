@@ -23,7 +23,7 @@ from tabard.identity.bundle import TrustBundle
 from tabard.identity.encoding import unbase64url
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import DuplicateMember, NonFiniteNumber, parse_object
-from tabard.identity.token import MAX_LIFETIME, TOKEN_ID, TOKEN_TYPE
+from tabard.identity.token import MAX_LIFETIME, TOKEN_TYPE, is_token_id
 
 MAX_TOKEN = 8192
 """Characters of a token; a longer one is refused before any of it is read."""
@@ -136,7 +136,7 @@ class TokenVerifier:
             _refuse("wrong_audience", "the token is meant for someone else")
         issued_at, expires_at = _check_times(claims, now)
         for name in ("jti", "txn"):
-            if not isinstance(claims.get(name), str) or not TOKEN_ID.fullmatch(claims[name]):
+            if not isinstance(claims.get(name), str) or not is_token_id(claims[name]):
                 _refuse(f"bad_{name}", f"the token's {name} is not an id of 16 to 64 characters")
         return VerifiedToken(
             spiffe_id=self._check_subject(claims.get("sub")),

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from tabard.audit.verify import StoredRecord
-from tabard.identity.agent import Agent
+from tabard.identity.agent import Agent, Liveness, Status
 
 
 class Transaction(Protocol):
@@ -27,6 +27,9 @@ class Transaction(Protocol):
     ) -> None:
         """Commit, or roll back after an exception."""
 
+    def liveness(self, spiffe_id: str, *, jti: str, issued_at: int) -> Liveness:
+        """Whether a token of an identity still counts, by everything that was revoked."""
+
     def status(self, spiffe_id: str) -> str | None:
         """Whether an identity is `active` or `revoked`; None when it is not registered."""
 
@@ -36,8 +39,17 @@ class Transaction(Protocol):
     def add_agent(self, agent: Agent) -> None:
         """Register an identity."""
 
-    def revoke(self, spiffe_id: str, reason: str) -> None:
-        """Mark an identity as revoked."""
+    def set_status(self, spiffe_id: str, status: Status, reason: str) -> None:
+        """Ban an identity, or take the ban back."""
+
+    def refuse_issued_before(self, spiffe_id: str, moment: int) -> None:
+        """Refuse every token of an identity issued before a POSIX second; never goes back."""
+
+    def deny_token(self, jti: str, *, expires: int) -> None:
+        """Refuse one token until it would have expired anyway."""
+
+    def claim_issue_time(self, spiffe_id: str, now: int) -> int | None:
+        """The `iat` for a new token: not before what is refused; None if the clock is behind."""
 
 
 class Store(Protocol):
@@ -54,6 +66,9 @@ class Store(Protocol):
 
     def find_agent(self, spiffe_id: str) -> Agent | None:
         """One identity as it is now."""
+
+    def liveness(self, spiffe_id: str, *, jti: str, issued_at: int) -> Liveness:
+        """Whether a token of an identity still counts now."""
 
     def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, oldest first."""

@@ -27,8 +27,9 @@ def create(path: Path, *, trust_domain: str | None) -> None:
     try:
         if path.stat().st_size > 0:
             _check_owner(connection, path, allow_empty=True)
-        if connection.execute("PRAGMA user_version").fetchone()[0] < schema.VERSION:
-            if trust_domain is None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < schema.VERSION:
+            if version == 0 and trust_domain is None:
                 raise ConfigurationError(f"{path}: an empty database, and no `trust_domain=`")
             connection.execute("PRAGMA journal_mode = WAL")
             schema.migrate(connection, trust_domain=trust_domain)
@@ -53,7 +54,11 @@ def connect(path: Path, *, synchronous: Synchronous) -> sqlite3.Connection:
     Raises:
         ConfigurationError: There is none, it is damaged, or it belongs to something else.
     """
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be reached: {error.strerror}") from None
+    if not found:
         raise ConfigurationError(
             f"{path}: no tabard database here; `Authority.open(home, trust_domain=...)` makes one"
         )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x74616264
 """`tabd`: marks a SQLite file as tabard's, so that a foreign database is never written to."""
 
-VERSION = 1
+VERSION = 2
 """`PRAGMA user_version` of a database with every migration below applied."""
 
 _TABLES = """
@@ -53,8 +53,20 @@ BEGIN SELECT raise(ABORT, 'an identity is never deleted, so that it is never reu
 """
 
 
-def migrate(connection: sqlite3.Connection, *, trust_domain: str) -> None:
-    """Create the tables, or bring those of an older version up to date."""
+_REVOCATION = """
+-- Tokens issued before this POSIX second are refused; 0 refuses none.
+ALTER TABLE agent ADD COLUMN min_iat INTEGER NOT NULL DEFAULT 0;
+
+-- Single tokens that are refused; a row is of no more use after `expires`.
+CREATE TABLE denied_token (
+    jti TEXT PRIMARY KEY,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def migrate(connection: sqlite3.Connection, *, trust_domain: str | None) -> None:
+    """Create the tables for a trust domain, or bring those of an older version up to date."""
     from sqlite_utils import Database, Migrations
 
     migrations = Migrations("tabard")
@@ -66,7 +78,13 @@ def migrate(connection: sqlite3.Connection, *, trust_domain: str) -> None:
         database.execute("INSERT INTO meta VALUES ('trust_domain', ?)", [trust_domain])
         database.execute("INSERT INTO meta VALUES ('secret', ?)", [os.urandom(32).hex()])
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute(f"PRAGMA user_version = {VERSION}")
+        database.execute("PRAGMA user_version = 1")
+
+    @migrations(name="0002_revocation")
+    def add_revocation(database: Database) -> None:
+        for statement in _split(_REVOCATION):
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 2")
 
     migrations.apply(Database(connection))
 

@@ -70,6 +70,48 @@ class TestForeignFiles:
             Guard.open(home, policy=policy_text)
 
 
+def _as_nobody(home: Path, mode: int, policy_text: str, pipe: Any) -> None:
+    """Use a home that belongs to us, with these rights, as a user who has no others."""
+    for place in (home, *home.rglob("*")):
+        os.chown(place, 65534, 65534) if os.geteuid() == 0 else None
+    home.chmod(mode)
+    if os.geteuid() == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+    for work in (
+        lambda: Guard.open(home, policy=policy_text),
+        lambda: Authority.open(home),
+        lambda: Authority.open(home, trust_domain="acme.example"),
+    ):
+        try:
+            pipe.send(f"opened: {work()}")
+        except ConfigurationError as error:
+            pipe.send(str(error))
+        except BaseException as error:
+            pipe.send(f"foreign: {error!r}")
+
+
+@pytest.mark.parametrize("mode", [0o500, 0o000], ids=["read-only", "unreadable"])
+def test_home_without_rights(authority: Authority, home: Path, policy_text: str, mode: int) -> None:
+    """A home that cannot be written, or not even read, is one sentence that names the file."""
+    import tempfile
+
+    authority.close()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        moved = home.rename(Path(folder) / "home")
+        context = multiprocessing.get_context("fork")
+        mine, theirs = context.Pipe()
+        worker = context.Process(target=_as_nobody, args=(moved, mode, policy_text, theirs))
+        worker.start()
+        said = [mine.recv() for _ in range(3)]
+        worker.join()
+        moved.chmod(0o700)
+    for text in said:
+        assert text.startswith(str(moved))
+        assert ("cannot" in text) or ("readonly" in text)
+
+
 class TestFaults:
     def test_disk_full(self, guard: Guard, session: Session) -> None:
         """A full disk refuses the call, loses nothing, and is over when there is room again."""
@@ -106,7 +148,7 @@ class TestFaults:
         self, guard: Guard, session: Session, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A thread that holds the store too long gets the others refused, not stuck."""
-        monkeypatch.setattr("tabard.store.sqlite.LOCK_TIMEOUT", 0.01)
+        monkeypatch.setattr("tabard.store.transaction.LOCK_TIMEOUT", 0.01)
         store: Any = guard._store
         with store._lock, pytest.raises(GuardUnavailable, match="store"):
             guard.admit(ALLOWED, session=session)

@@ -1,0 +1,53 @@
+"""Failing closed: whatever goes wrong inside tabard is a refusal, never a pass."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+
+from tabard.errors import AccessDenied, StoreError
+from tabard.verdict import Verdict
+
+_log = logging.getLogger("tabard")
+
+
+class FailingClosed:
+    """Turns everything that goes wrong inside the block into a refusal.
+
+    Raises:
+        GuardUnavailable: In place of every exception that is no refusal already.
+    """
+
+    __slots__ = ("_action",)
+
+    def __init__(self, action: str | None) -> None:
+        """Set up for a call of the named action."""
+        self._action = action
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let refusals and interrupts through; make a refusal of every other exception."""
+        if error is None or isinstance(error, AccessDenied) or not isinstance(error, Exception):
+            return
+        _log.error("refused because of an error inside tabard: %s", _describe(error))
+        code = error.code if isinstance(error, StoreError) else "internal"
+        verdict = Verdict.undecidable(code, f"tabard could not decide: {_describe(error)}")
+        raise verdict.refusal(agent=None, action=self._action) from None
+
+
+def name_of(action: object) -> str | None:
+    """The name of what may be an action, for a message."""
+    name = getattr(action, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def _describe(error: Exception) -> str:
+    """What may be told of an error: our own text, or only the type of a foreign one."""
+    return str(error) if isinstance(error, StoreError) else type(error).__name__

@@ -1,0 +1,84 @@
+"""The three levers against a credential: ban its agent, evict what it holds, deny one token.
+
+Each is one transaction with its record. Admissions read the result under the store's write lock, so
+once a method here has returned, no process admits another call on what it refuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tabard.audit.fields import encode
+from tabard.clock import CLOCK_SKEW, Clock, read_clock
+from tabard.errors import ConfigurationError
+from tabard.identity.agent import Agent
+from tabard.identity.token import MAX_LIFETIME, is_token_id
+from tabard.store import Store
+
+
+class Revocations:
+    """Takes credentials back, and says so in the log."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def ban(self, agents: list[Agent], reason: str, author: str | None) -> list[Agent]:
+        """Ban agents, all or none. Doing it again is only another record."""
+        why, now = _why(reason, author), read_clock(self._clock)
+        with self._store.transaction(now) as transaction:
+            for agent in agents:
+                transaction.set_status(str(agent.spiffe_id), "revoked", reason)
+                # What was issued before a ban stays refused when the ban is taken back.
+                transaction.refuse_issued_before(str(agent.spiffe_id), int(now) + 1)
+                transaction.append("agent.revoked", f"{about(agent)},{why}")
+        return [replace(agent, status="revoked") for agent in agents]
+
+    def unban(self, agent: Agent, reason: str, author: str | None) -> Agent:
+        """Take a ban back.
+
+        Raises:
+            ConfigurationError: The agent is not banned, or no reason was given.
+        """
+        why = _why(reason, author)
+        with self._store.transaction(read_clock(self._clock)) as transaction:
+            if transaction.status(str(agent.spiffe_id)) != "revoked":
+                raise ConfigurationError(f"{agent.spiffe_id} is not revoked")
+            transaction.set_status(str(agent.spiffe_id), "active", reason)
+            transaction.append("agent.unbanned", f"{about(agent)},{why}")
+        return replace(agent, status="active")
+
+    def evict(self, agent: Agent, reason: str, author: str | None) -> Agent:
+        """Refuse what was issued until now, the tokens of this very second included."""
+        why, now = _why(reason, author), read_clock(self._clock)
+        with self._store.transaction(now) as transaction:
+            transaction.refuse_issued_before(str(agent.spiffe_id), int(now) + 1)
+            transaction.append("agent.evicted", f"{about(agent)},{why}")
+        return agent
+
+    def deny(self, jti: str, reason: str, author: str | None) -> None:
+        """Refuse one token for as long as it could live.
+
+        Raises:
+            ConfigurationError: It is no token id, or no reason was given.
+        """
+        if not isinstance(jti, str) or not is_token_id(jti):
+            raise ConfigurationError("revoke_token: expected a token's `jti`, as the log shows it")
+        why, now = _why(reason, author), read_clock(self._clock)
+        # A token's `iat` may lie in the future by the skew of two clocks, or by an eviction.
+        longest = MAX_LIFETIME + 2 * int(CLOCK_SKEW)
+        with self._store.transaction(now) as transaction:
+            transaction.deny_token(jti, expires=int(now) + longest)
+            transaction.append("token.revoked", f'"cred":{encode({"jti": jti})},{why}')
+
+
+def about(agent: Agent) -> str:
+    """The members of a record that say which agent it is about, as JSON text."""
+    return '"subject":' + encode({"id": str(agent.spiffe_id), "name": agent.name})
+
+
+def _why(reason: str, author: str | None) -> str:
+    """The members of a record that say why and by whom, as JSON text."""
+    if not isinstance(reason, str) or not reason.strip():
+        raise ConfigurationError("revoke: a reason is required; it goes into the audit log")
+    return f'"reason":{encode(reason)},"author":{encode(author) if author else "null"}'

@@ -1,0 +1,41 @@
+"""The rows of a SQLite home, as the values they stand for."""
+
+from __future__ import annotations
+
+import json
+
+from tabard.identity.agent import Agent, Liveness
+from tabard.identity.spiffe_id import SpiffeId
+
+LIVENESS = (
+    "SELECT status, min_iat, EXISTS (SELECT 1 FROM denied_token WHERE jti = ?) FROM agent "
+    "WHERE spiffe_id = ?"
+)
+AGENT = "SELECT spiffe_id, name, team, environment, purpose, owner, attributes, status FROM agent"
+
+
+def to_liveness(row: tuple[str, int, int] | None, issued_at: int) -> Liveness:
+    """Whether a token issued at a POSIX second counts, from the row of `LIVENESS`."""
+    if row is None:
+        return "unregistered"
+    status, min_iat, denied = row
+    if status != "active":
+        return "banned"
+    if issued_at < min_iat:
+        return "evicted"
+    return "denied" if denied else "active"
+
+
+def to_agent(row: tuple[str, ...]) -> Agent:
+    """The agent of a row of `AGENT`."""
+    spiffe_id, name, team, environment, purpose, owner, attributes, status = row
+    return Agent(
+        spiffe_id=SpiffeId.parse(spiffe_id),
+        name=name,
+        team=team,
+        environment=environment,
+        purpose=purpose,
+        owner=owner,
+        attributes=json.loads(attributes),
+        status="active" if status == "active" else "revoked",
+    )
