@@ -38,6 +38,12 @@ agents:
       - {id: lookup, tools: ["claims_db.lookup"], args: {number: {enum: [1, 2]}, limit: {max: 10}}}
   analytics-agent:
     models: {allow: ["openai/gpt-4o"]}
+    grants:
+      - {id: stats, tools: ["stats.*"], unknown_args: allow}
+  broad-agent:
+    models: {allow: ["**"]}
+    grants:
+      - {id: one-namesake, tools: ["claims_db_lookup_2"], unknown_args: allow}
 """
 
 
@@ -145,8 +151,14 @@ def make_caller(guard: Guard, authority: Authority, clock: Any) -> Callable[[str
         authority.revoke("claims-agent", reason="compromised")
         return opened
 
+    def broad() -> Session:
+        authority.register("broad-agent", team="claims", environment="prod")
+        return guard.login(authority.issue("broad-agent"))
+
     def make(kind: str) -> Caller:
         return {
+            "any_model": Caller(broad, "model"),
+            "namesakes": Caller(broad, "ambiguous_tool"),
             "allowed": Caller(session, None),
             "no_identity": Caller(nullcontext, "no_identity"),
             "forged": Caller(forged, "no_identity"),

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from crewai.flow.flow import Flow, start
 from crewai.hooks import HookAborted
+from crewai.tools import tool
 
 from tabard import ToolCall, admit
+from tabard.testing.crewai import ScriptedLLM
 from tabard_crewai import protect
 
 pytestmark = pytest.mark.crewai
@@ -23,8 +25,27 @@ KICKOFFS: dict[str, Callable[[Any], object]] = {
     "kickoff_for_each": lambda scene: scene.crew.kickoff_for_each([{"x": "1"}]),
     "Agent.kickoff": lambda scene: scene.agent.kickoff("go"),
     "Agent.kickoff_async": lambda scene: asyncio.run(scene.agent.kickoff_async("go")),
+    "Agent.akickoff": lambda scene: asyncio.run(scene.agent.akickoff("go")),
+    "kickoff_for_each_async": lambda scene: asyncio.run(
+        scene.crew.kickoff_for_each_async([{"x": "1"}])
+    ),
+    "akickoff_for_each": lambda scene: asyncio.run(scene.crew.akickoff_for_each([{"x": "1"}])),
     "async task": lambda scene: scene.crew.kickoff(),
+    "tools of the task": lambda scene: _with_task_tools(scene).kickoff(),
+    "streamed": lambda scene: list(_streaming(scene).kickoff()),
 }
+
+
+def _with_task_tools(scene: Any) -> Any:
+    scene.crew.tasks[0].tools, scene.agent.tools = scene.agent.tools, []
+    return scene.crew
+
+
+def _streaming(scene: Any) -> Any:
+    scene.crew.stream = True
+    return scene.crew
+
+
 PATHS = [(name, native) for name in KICKOFFS for native in (True, False)]
 IDS = [f"{name}, {'native' if native else 'ReAct'}" for name, native in PATHS]
 REFUSED = ("no_identity", "forged", "expired", "revoked", "denied_tool", "denied_argument")
@@ -46,7 +67,7 @@ def no_model_hooks() -> None:
     from tabard_crewai import hooks
 
     for point in (InterceptionPoint.PRE_MODEL_CALL, InterceptionPoint.POST_MODEL_CALL):
-        unregister_hook(point, hooks._HOOKS[point])
+        unregister_hook(point, hooks.HOOKS[point])
 
 
 @pytest.mark.parametrize(("path", "native"), PATHS, ids=IDS)
@@ -203,6 +224,26 @@ def _flow(target: Any, argument: int) -> object:
     return flow.kickoff(inputs={"number": argument})
 
 
+class _ToolCallingLLM(ScriptedLLM):
+    """A model class that runs tools itself, as CrewAI's providers do with `available_functions`."""
+
+    def call(self, messages: Any, *args: Any, **kwargs: Any) -> Any:
+        function = kwargs["available_functions"]
+        return self._handle_tool_execution("lookup", {"number": messages}, function)
+
+
+def _called_by_model(entrance: Callable[..., Any], argument: int) -> object:
+    answers: list[object] = []
+
+    def lookup(**arguments: Any) -> Any:
+        answers.append(entrance(**arguments))
+        return answers[-1]
+
+    llm = _ToolCallingLLM(model="gpt-4o", script=["done"])
+    llm.call(argument, available_functions={"lookup": lookup})
+    return answers[0]
+
+
 DIRECT: dict[str, Callable[[Any, int], object]] = {
     "run": lambda t, a: t.run(number=a),
     "run, by position": lambda t, a: t.run(a),
@@ -211,7 +252,8 @@ DIRECT: dict[str, Callable[[Any, int], object]] = {
     "structured invoke": lambda t, a: t.to_structured_tool().invoke({"number": a}),
     "structured run": lambda t, a: t.to_structured_tool()._run(number=a),
     "structured func": lambda t, a: t.to_structured_tool().func(number=a),
-    "available_functions": lambda t, a: {"lookup": t.run}["lookup"](number=a),
+    "LLM.call, run": lambda t, a: _called_by_model(t.run, a),
+    "LLM.call, func": lambda t, a: _called_by_model(t.func, a),
     "flow": _flow,
 }
 
@@ -237,6 +279,14 @@ class TestDirect:
             answer: Any = DIRECT[path](protect(counted.tool(caller.tool_name)), caller.argument)
         assert counted.ran == 0
         assert answer.code == caller.code == decisions("tool")[-1]["decision"]["code"]
+
+
+def test_structured_ainvoke(counted: Any, make_caller: Any) -> None:
+    """CrewAI puts a sync tool into a bare thread here, where no session is current: refused."""
+    target = protect(counted.tool()).to_structured_tool()
+    with make_caller("allowed").enter():
+        assert asyncio.run(target.ainvoke({"number": 1})).code == "no_identity"
+    assert counted.ran == 0
 
 
 def test_parallel_native_calls(

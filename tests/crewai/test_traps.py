@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from tabard import ConfigurationError, ToolCall, admit
 from tabard.testing.crewai import ScriptedLLM
-from tabard_crewai import assert_installed, bind, install, protect, unbind, uninstall
-from tabard_crewai.ticket import Ticket, hand_over
+from tabard_crewai import assert_installed, bind, install, progress, protect, unbind, uninstall
+from tabard_crewai.ticket import Ticket
 
 pytestmark = pytest.mark.crewai
 
@@ -28,7 +28,7 @@ def explode(*_: Any, **__: Any) -> None:
 
 class TestHooks:
     @BOTH
-    @pytest.mark.parametrize("where", ["tabard_crewai.hooks.admit", "tabard.judge.decide"])
+    @pytest.mark.parametrize("where", ["tabard_crewai.model_hooks.admit", "tabard.judge.decide"])
     def test_internal_error_blocks_the_tool(
         self,
         native: bool,
@@ -101,27 +101,39 @@ class TestHooks:
         with pytest.raises(ConfigurationError, match="pre_tool_call"):
             assert_installed()
 
+    @BOTH
+    @pytest.mark.parametrize("granted_first", [True, False])
     def test_tools_with_one_simplified_name(
-        self, hooked: None, counted: Any, make_caller: Any, decisions: Any
+        self,
+        native: bool,
+        granted_first: bool,
+        hooked: None,
+        counted: Any,
+        make_caller: Any,
+        guard: Any,
     ) -> None:
         """Where CrewAI cannot tell two tools apart, neither is run on the other's permission."""
 
         @tool("claims_db-lookup")
-        def rival(number: int) -> str:
+        def rival(number: int, limit: int = 10) -> str:
             """Look somewhere else."""
             counted.ran += 1
             return "x"
 
         llm = ScriptedLLM(
-            model="gpt-4o", script=[("claims_db_lookup", {"number": 1}), "done"], native=False
+            model="gpt-4o", script=[("claims_db_lookup", {"number": 1}), "done"], native=native
         )
-        tools = [counted.tool(), rival]
+        tools = [counted.tool(), rival] if granted_first else [rival, counted.tool()]
         agent = Agent(role="r", goal="g", backstory="b", tools=tools, llm=llm)
         job = Task(description="d", expected_output="e", agent=agent)
         with make_caller("allowed").enter():
             Crew(agents=[agent], tasks=[job]).kickoff()
         assert counted.ran == 0
-        assert "several tools are known to CrewAI as claims_db_lookup" in str(llm.seen[-1])
+        told = str(llm.seen[-1])
+        assert "known to CrewAI as claims_db_lookup" in told or "no grant names this tool" in told
+        records = [r for r in guard.records() if r["type"].startswith("tool.")]
+        codes = [r.get("decision", {}).get("code") or r["outcome"]["error_type"] for r in records]
+        assert codes in (["no_grant"], ["ok", "ambiguous_tool"])
 
     def test_default_counts(
         self, hooked: None, make_scene: Any, make_caller: Any, decisions: Any
@@ -243,14 +255,14 @@ class TestProtectedTool:
         arguments = {"number": 1, "limit": 10}
         target = protect(counted.tool())
         with session:
-            permit = admit(ToolCall("claims_db.lookup", arguments))
-            hand_over(Ticket("claims_db.lookup", arguments, permit))
+            action = ToolCall("claims_db.lookup", arguments)
+            progress.begin(arguments, Ticket(action, admit(action)))
             with other:
                 assert target.func(**arguments).code == "no_grant"
             assert target.func(number=True, limit=10).code == "arg.enum"
             authority.revoke("claims-agent", reason="compromised")
             assert target.func(**arguments).code == "token_revoked"
-        hand_over(None)
+        progress.end(arguments)
         assert counted.ran == 0
 
     def test_cache_is_not_shared(self, counted: Any, make_caller: Any, decisions: Any) -> None:

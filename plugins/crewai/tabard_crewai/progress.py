@@ -1,71 +1,59 @@
-"""Calls in progress: what a hook that ran before a call leaves for the one that runs after it."""
+"""Tool calls in progress: what the hook before a call leaves for the body and the hook after it.
+
+They are kept in the context of the call, which CrewAI copies for each step and each parallel call:
+so calls that share one argument dict are told apart, and nothing is left behind in the context of
+whoever started the crew.
+"""
 
 from __future__ import annotations
 
-import threading
-from typing import Any
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
-from tabard import AccessDenied, Permit
+from tabard import AccessDenied, Permit, Session, ToolCall, current_session
 from tabard_crewai.ticket import Ticket
 
 
-class ToolCalls:
-    """Tool calls in progress, by the identity of their argument dict.
+class _Call(NamedTuple):
+    tool_input: Any
+    outcome: Ticket | AccessDenied
+    entered: Session | None
 
-    CrewAI passes one and the same dict before and after a call. It is kept here meanwhile, so that
-    its id cannot be given to another.
+
+_calls: ContextVar[tuple[_Call, ...]] = ContextVar("tabard_crewai_calls", default=())
+
+
+def begin(tool_input: Any, outcome: Ticket | AccessDenied) -> None:
+    """Remember how a call was decided; an admitted one goes on as the agent it was admitted for.
+
+    So whatever the body calls in turn is the bound agent's, not the session's around the crew.
     """
-
-    def __init__(self) -> None:
-        self._calls: dict[int, tuple[Any, Ticket | AccessDenied]] = {}
-        self._lock = threading.Lock()
-
-    def begin(self, tool_input: Any, outcome: Ticket | AccessDenied) -> None:
-        """Remember how the call was decided."""
-        with self._lock:
-            self._calls[id(tool_input)] = (tool_input, outcome)
-
-    def end(self, tool_input: Any) -> Ticket | AccessDenied | None:
-        """How the call was decided, once."""
-        with self._lock:
-            _, outcome = self._calls.pop(id(tool_input), (None, None))
-        return outcome
+    entered = None
+    if isinstance(outcome, Ticket) and outcome.permit.session is not current_session():
+        entered = outcome.permit.session.__enter__()
+    _calls.set((*_calls.get(), _Call(tool_input, outcome, entered)))
 
 
-class ModelCalls:
-    """Model calls in progress, by agent and task.
+def end(tool_input: Any) -> Ticket | AccessDenied | None:
+    """How the call was decided, once: CrewAI passes the same dict before and after it."""
+    calls = _calls.get()
+    for position in reversed(range(len(calls))):
+        call = calls[position]
+        if call.tool_input is tool_input:
+            _calls.set(calls[:position])
+            for ended in reversed(calls[position:]):
+                if ended.entered is not None:
+                    ended.entered.__exit__(None, None, None)
+            return call.outcome
+    return None
 
-    CrewAI runs no hook after an answer that asks for tools, so that call ends when the tool call
-    it asked for begins.
+
+def redeem(action: ToolCall) -> Permit | None:
+    """The permit the hook has for exactly this call; None when there is none.
+
+    Raises:
+        ValueError: The arguments have no plain JSON form.
     """
-
-    def __init__(self) -> None:
-        self._permits: dict[tuple[int, int], tuple[Any, Permit]] = {}
-        self._lock = threading.Lock()
-
-    def begin(self, context: Any, permit: Permit) -> None:
-        """Remember a call; an earlier one of the same agent that was never heard of has failed."""
-        owner = self._owner(context)
-        with self._lock:
-            _, earlier = self._permits.pop(_key(owner), (None, None))
-            self._permits[_key(owner)] = (owner, permit)
-        if earlier is not None:
-            earlier.fail("unknown")
-
-    def end(self, context: Any) -> None:
-        """The model has answered."""
-        with self._lock:
-            _, permit = self._permits.pop(_key(self._owner(context)), (None, None))
-        if permit is not None:
-            permit.settle()
-
-    @staticmethod
-    def _owner(context: Any) -> tuple[Any, Any]:
-        """Whose call it is: an agent and its task, or a model called directly in a thread."""
-        if context.agent is not None:
-            return context.agent, context.task
-        return getattr(context, "llm", None), threading.current_thread()
-
-
-def _key(owner: tuple[Any, Any]) -> tuple[int, int]:
-    return id(owner[0]), id(owner[1])
+    calls = _calls.get()
+    innermost = calls[-1].outcome if calls else None
+    return innermost.redeem(action) if isinstance(innermost, Ticket) else None

@@ -8,25 +8,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from crewai.tools import BaseTool
 from crewai.tools.base_tool import Tool
 from crewai.tools.tool_failure import ToolFailure
 
-from tabard import (
-    AccessDenied,
-    AuthenticationFailed,
-    ConfigurationError,
-    GuardUnavailable,
-    Permit,
-    ToolCall,
-    admit,
-    current_session,
-)
+from tabard import AccessDenied, ConfigurationError, Permit, ToolCall, admit
 from tabard.arguments import BoundCall, bind_call
-from tabard_crewai.ticket import redeem, session_for
+from tabard_crewai.bound import is_any_bound
+from tabard_crewai.hooks import missing_hooks
+from tabard_crewai.progress import redeem
+from tabard_crewai.refusal import refuse_admitted, refuse_unreadable
 
 _Tool = TypeVar("_Tool", bound=BaseTool)
 _MARK = "__tabard_protected__"
@@ -39,13 +33,14 @@ def protect(tool: _Tool) -> _Tool:
     schema; results of it are never taken from the crew's cache, where they would skip the guard.
 
     Raises:
-        ConfigurationError: It is not a CrewAI tool.
+        ConfigurationError: It is not a CrewAI tool, or one whose work is not in `_run` or `_arun`.
     """
     if not isinstance(tool, BaseTool):
         raise ConfigurationError(
             f"protect: expected a CrewAI tool, found {type(tool).__name__}; put @protect above "
             "@tool, or call it on an instance of your tool class"
         )
+    _refuse_other_entrances(type(tool))
     copy = tool.model_copy(update={"cache_function": _never_cache})
     # Set on the instance, past pydantic: the class may be shared by tools that are not protected.
     for attribute in _bodies(tool):
@@ -57,18 +52,30 @@ def _never_cache(*_: object) -> bool:
     return False
 
 
+def _refuse_other_entrances(kind: type[BaseTool]) -> None:
+    """Refuse a class that runs in a way of its own: it would be guarded in appearance only."""
+    for entrance in ("run", "arun", "to_structured_tool", "__call__"):
+        owner = next((c for c in kind.__mro__ if entrance in vars(c)), BaseTool)
+        if owner not in (BaseTool, Tool):
+            raise ConfigurationError(
+                f"protect: {kind.__name__} has a `{entrance}` of its own, which cannot be guarded; "
+                "put the work into `_run` or `_arun`"
+            )
+
+
 def _bodies(tool: BaseTool) -> list[str]:
     """The attributes through which the tool's body can be reached."""
     kind = type(tool)
     bodies = ["func"] if callable(getattr(tool, "func", None)) else []
-    if kind._run is Tool._run and kind._arun is Tool._arun and kind.run is Tool.run:
+    if kind._run is Tool._run and kind._arun is Tool._arun:
         return bodies  # they do nothing but call `func`
     return [*bodies, "_run"] + (["_arun"] if kind._arun is not BaseTool._arun else [])
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Guard one body; guarding it twice changes nothing."""
-    if getattr(function, _MARK, False):
+    # `functools.wraps` copies attributes: a function around a guarded one bears its mark, too.
+    if getattr(function, _MARK, None) is function:
         return function
     signature = inspect.signature(function)
     if inspect.iscoroutinefunction(function):
@@ -91,11 +98,25 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
             if isinstance(admitted, ToolFailure):
                 return admitted
             permit, call = admitted
-            with permit, permit.session:
-                return function(*call.args, **call.kwargs)
+            try:
+                with permit.session:
+                    result = function(*call.args, **call.kwargs)
+            except BaseException as error:
+                permit.fail(error)
+                raise
+            if inspect.isawaitable(result):
+                return _finish(result, permit)
+            permit.settle()
+            return result
 
-    setattr(guarded, _MARK, True)
+    setattr(guarded, _MARK, guarded)
     return guarded
+
+
+async def _finish(result: Awaitable[Any], permit: Permit) -> Any:
+    """Run what a plain function has only promised, still as the agent it was admitted for."""
+    with permit, permit.session:
+        return await result
 
 
 def _ask(
@@ -108,31 +129,25 @@ def _ask(
     except AccessDenied as refusal:
         return _failure(refusal)
     except Exception as error:
-        return _failure(_refuse_unreadable(name, error))
+        return _failure(refuse_unreadable(error, tool=name))
 
 
 def _admit(action: ToolCall) -> Permit:
     """Use the hook's permit if it is for this very call, else ask for one of our own."""
-    caller = session_for(action.name) or current_session()
     try:
         permit = redeem(action)
     except ValueError:
         permit = None  # the guard refuses these arguments itself, and puts that on record
-    return permit or admit(action, session=caller)
-
-
-def _refuse_unreadable(name: str, error: Exception) -> AccessDenied:
-    """The refusal of a call that cannot be put to the guard; the attempt is on record."""
-    try:
-        admit(ToolCall(name, cast(Any, None))).fail(error)  # no guard accepts no arguments
-    except AuthenticationFailed as refusal:
-        return refusal
-    except AccessDenied:
-        pass
-    kind = type(error).__name__
-    return GuardUnavailable(
-        code="hook", reason=f"the call could not be translated into an action: {kind}"
-    )
+    if permit is not None:
+        return permit
+    permit = admit(action)
+    if is_any_bound() and missing_hooks():
+        raise refuse_admitted(
+            permit,
+            code="hooks_missing",
+            reason="agents are bound, but the hooks that tell which one calls are gone",
+        )
+    return permit
 
 
 def _failure(refusal: AccessDenied) -> ToolFailure:
