@@ -34,9 +34,10 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output."""
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True)
+    table.add_column(columns[-1], overflow="fold")  # the last one has what room is left
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     Console().print(table)
