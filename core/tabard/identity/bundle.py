@@ -20,7 +20,7 @@ from tabard.identity.keys import COORDINATE, SigningKey, why
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import parse_object
 
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _REFRESH_HINT = 300
 """Seconds after which a bundle is asked for again; the standard's default."""
 
