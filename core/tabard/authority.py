@@ -23,13 +23,19 @@ from tabard.founding import open_home
 from tabard.home import Home
 from tabard.identity import Agent, RenewingSource, SigningKey, SpiffeId
 from tabard.identity.agent import find_agent
+from tabard.identity.api_key import ApiKey
 from tabard.identity.audience import default_audience
 from tabard.identity.token import mint_token, new_token_id
+from tabard.keyring import Keyring
+from tabard.registry import checked_labels, register
 from tabard.revocation import Revocations, about
 from tabard.store import Store
 
 DEFAULT_LIFETIME = 300.0
 """Seconds a token lives."""
+
+DEFAULT_KEY_DAYS = 90.0
+"""Days an API key lives."""
 
 
 class Authority:
@@ -46,6 +52,7 @@ class Authority:
         self._key = key
         self._clock = clock
         self._revocations = Revocations(store, clock)
+        self._keyring = Keyring(store, clock)
 
     @classmethod
     def open(
@@ -97,21 +104,9 @@ class Authority:
         identity = Agent.named(
             name, team=team, environment=environment, trust_domain=self.trust_domain
         )
-        agent = replace(
-            identity, purpose=purpose, owner=owner, attributes=_checked_labels(attributes)
-        )
-        with self._store.transaction(read_clock(self._clock)) as transaction:
-            if transaction.status(str(agent.spiffe_id)) is None:
-                transaction.add_agent(agent)
-                transaction.append("agent.registered", about(agent))
-                return agent
-        known = self._store.find_agent(str(agent.spiffe_id))
-        if known != agent:
-            detail = "revoked" if known and known.status == "revoked" else "with other facts"
-            raise ConfigurationError(
-                f"{agent.spiffe_id} is registered already, {detail}; an identity is never reused"
-            )
-        return agent
+        labels = checked_labels(attributes)
+        agent = replace(identity, purpose=purpose, owner=owner, attributes=labels)
+        return register(agent, self._store, now=read_clock(self._clock))
 
     def agents(self) -> list[Agent]:
         """Every registered agent, by name."""
@@ -170,6 +165,38 @@ class Authority:
             facts = encode({"jti": jti, "kid": self._key.kid, "exp": issued_at + int(lifetime)})
             transaction.append("agent.issued", f'{about(known)},"cred":{facts}')
         return token
+
+    def create_key(self, agent: str | SpiffeId | Agent, *, days: float = DEFAULT_KEY_DAYS) -> str:
+        """Make a unique API key for an agent; it is shown this once and kept only as its hash.
+
+        Args:
+            agent: Whom it is for; an agent has at most two live keys, so that one can follow
+                the other without a gap.
+            days: Days until it expires, at most 365.
+
+        Raises:
+            AuthenticationFailed: The agent has been revoked.
+            ConfigurationError: No such agent, two live keys already, or a lifetime out of bounds.
+            StoreError: The store failed.
+        """
+        return self._keyring.create(self.find(agent), days=days)
+
+    def keys(self, agent: str | SpiffeId | Agent) -> list[ApiKey]:
+        """What is known of an agent's API keys, oldest first; never the keys.
+
+        Raises:
+            ConfigurationError: No such agent.
+        """
+        return self._keyring.of(self.find(agent))
+
+    def revoke_key(self, key_id: str, *, reason: str, author: str | None = None) -> None:
+        """Take an API key back, and with it every session that was opened with it.
+
+        Raises:
+            ConfigurationError: No such key, or no reason was given.
+            StoreError: The store failed; nothing has changed.
+        """
+        self._keyring.revoke(key_id, reason, author)
 
     def source(
         self,
@@ -282,10 +309,3 @@ class Authority:
     ) -> None:
         """Close."""
         self.close()
-
-
-def _checked_labels(attributes: Mapping[str, str] | None) -> dict[str, str]:
-    labels = dict(attributes or {})
-    if all(isinstance(part, str) for item in labels.items() for part in item):
-        return labels
-    raise ConfigurationError("attributes: expected a mapping from text to text")

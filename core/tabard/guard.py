@@ -22,11 +22,12 @@ from tabard.arguments import plain_arguments
 from tabard.audit import Verification, verify_log
 from tabard.audit.fields import action_field, decision_field, pseudonym
 from tabard.clock import Clock, read_clock, system_clock
+from tabard.credentials import CredentialVerifier
 from tabard.current import remember
 from tabard.errors import ConfigurationError, StoreError
 from tabard.failing import FailingClosed, name_of
 from tabard.home import Home
-from tabard.identity import TokenVerifier, TrustBundle
+from tabard.identity import TrustBundle
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge, Judgement
 from tabard.login import Credential, identify
@@ -65,7 +66,7 @@ class Guard:
         self.audience = audience
         self._store = store
         self._clock = clock
-        self._verifier = TokenVerifier(bundle, audience=audience, clock=clock)
+        self._verifier = CredentialVerifier(bundle, store, audience=audience, clock=clock)
         self._judge = Judge(policy=policy, verifier=self._verifier, clock=clock)
         self._unwritten: deque[tuple[str, str]] = deque()
         remember(self)
@@ -116,7 +117,7 @@ class Guard:
         """Verify a credential once and open a session.
 
         Args:
-            credential: A token, or a source that renews itself; default `$TABARD_CREDENTIAL`.
+            credential: A token, an API key, or a source; default `$TABARD_CREDENTIAL`.
             scope: The data scope this run is bound to, for example `{"claimant_id": "C-1001"}`;
                 set by the host application, never by the model.
             on_behalf_of: The user the agent works for; kept as a keyed pseudonym only.

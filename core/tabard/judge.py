@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.arguments import plain_arguments
 from tabard.clock import CLOCK_SKEW, Clock, read_clock
+from tabard.credentials import CredentialVerifier
 from tabard.errors import AccessDenied, GuardUnavailable
-from tabard.identity import TokenVerifier
 from tabard.login import renew
 from tabard.policy import Policy, decide
 from tabard.session import Session
@@ -52,7 +52,7 @@ class Judgement:
 class Judge:
     """Decides about calls; holds no state but which sessions are its guard's own."""
 
-    def __init__(self, *, policy: Policy, verifier: TokenVerifier, clock: Clock) -> None:
+    def __init__(self, *, policy: Policy, verifier: CredentialVerifier, clock: Clock) -> None:
         self.policy = policy
         self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._verifier = verifier

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock
+from tabard.credentials import CredentialVerifier, hold
 from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, StoreError
-from tabard.identity import Agent, TokenVerifier, VerifiedToken, fingerprint
+from tabard.identity import Agent, VerifiedToken, fingerprint
 from tabard.session import CredentialSource, Session
 from tabard.store import Store
 from tabard.verdict import UNREGISTERED, verdict_on
@@ -33,7 +34,7 @@ class Identified:
 
 
 def identify(
-    credential: Credential | None, *, verifier: TokenVerifier, store: Store, clock: Clock
+    credential: Credential | None, *, verifier: CredentialVerifier, store: Store, clock: Clock
 ) -> Identified:
     """Establish who a credential belongs to; a failure is put on record before it is raised.
 
@@ -54,7 +55,8 @@ def identify(
     except AccessDenied as refusal:
         _record_failure(store, refusal, text, now)
         raise
-    return Identified(agent=agent, token=token, source=source, now=now)
+    # An API key is exchanged again when the session is half through; a token ends when it ends.
+    return Identified(agent=agent, token=token, source=source or hold(text), now=now)
 
 
 def _find_live(store: Store, token: VerifiedToken) -> Agent:
@@ -108,7 +110,7 @@ def _record_failure(
         transaction.append("auth.failed", encode(members)[1:-1])
 
 
-def renew(session: Session, verifier: TokenVerifier, now: float) -> None:
+def renew(session: Session, verifier: CredentialVerifier, now: float) -> None:
     """Go on under a fresh credential. The old one serves until it expires if none can be had.
 
     Raises:

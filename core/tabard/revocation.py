@@ -25,7 +25,7 @@ class Revocations:
 
     def ban(self, agents: list[Agent], reason: str, author: str | None) -> list[Agent]:
         """Ban agents, all or none. Doing it again is only another record."""
-        why, now = _why(reason, author), read_clock(self._clock)
+        why, now = explain(reason, author), read_clock(self._clock)
         with self._store.transaction(now) as transaction:
             for agent in agents:
                 transaction.set_status(str(agent.spiffe_id), "revoked", reason)
@@ -40,7 +40,7 @@ class Revocations:
         Raises:
             ConfigurationError: The agent is not banned, or no reason was given.
         """
-        why = _why(reason, author)
+        why = explain(reason, author)
         with self._store.transaction(read_clock(self._clock)) as transaction:
             if transaction.status(str(agent.spiffe_id)) != "revoked":
                 raise ConfigurationError(f"{agent.spiffe_id} is not revoked")
@@ -50,7 +50,7 @@ class Revocations:
 
     def evict(self, agent: Agent, reason: str, author: str | None) -> Agent:
         """Refuse what was issued until now, the tokens of this very second included."""
-        why, now = _why(reason, author), read_clock(self._clock)
+        why, now = explain(reason, author), read_clock(self._clock)
         with self._store.transaction(now) as transaction:
             transaction.refuse_issued_before(str(agent.spiffe_id), int(now) + 1)
             transaction.append("agent.evicted", f"{about(agent)},{why}")
@@ -64,7 +64,7 @@ class Revocations:
         """
         if not isinstance(jti, str) or not is_token_id(jti):
             raise ConfigurationError("revoke_token: expected a token's `jti`, as the log shows it")
-        why, now = _why(reason, author), read_clock(self._clock)
+        why, now = explain(reason, author), read_clock(self._clock)
         # A token's `iat` may lie in the future by the skew of two clocks, or by an eviction.
         longest = MAX_LIFETIME + 2 * int(CLOCK_SKEW)
         with self._store.transaction(now) as transaction:
@@ -77,7 +77,7 @@ def about(agent: Agent) -> str:
     return '"subject":' + encode({"id": str(agent.spiffe_id), "name": agent.name})
 
 
-def _why(reason: str, author: str | None) -> str:
+def explain(reason: str, author: str | None) -> str:
     """The members of a record that say why and by whom, as JSON text."""
     if not isinstance(reason, str) or not reason.strip():
         raise ConfigurationError("revoke: a reason is required; it goes into the audit log")

@@ -113,7 +113,8 @@ class Session:
     def accept(self, token: VerifiedToken) -> None:
         """Go on under a renewed token of the same agent; for the guard."""
         self.token = token
-        self.renew_at = token.issued_at + (token.expires_at - token.issued_at) / 2
+        began = max(token.issued_at, self.seen_at)
+        self.renew_at = began + (token.expires_at - began) / 2
         self._fields_of: tuple[int, str] | None = None
 
     def close(self) -> None:

@@ -107,6 +107,24 @@ class TestLevers:
         )
         assert (code, "name: expected" in err) == (2, True)
 
+    def test_keys(self, tmp_path: Path) -> None:
+        """Makes a key, shows it once, lists it by its id, and takes it back."""
+        home = tmp_path / "of-today"
+        with Authority.open(home, trust_domain="acme.example") as authority:
+            authority.register("a", team="t", environment="dev")
+        code, out, _ = tabard("agent", "key", "a", "--days", "30", home=home)
+        key = out.strip()
+        assert (code, key.startswith("tbk_")) == (0, True)
+        code, out, _ = tabard("agent", "keys", "a", home=home)
+        assert (code, key[:14] in out, key in out) == (0, True, False)
+        assert tabard("token", "revoke", key[:14], "--reason", "r", home=home)[0] == 0
+        _, out, _ = tabard("agent", "keys", "a", "--json", home=home)
+        assert json.loads(out)["revoked"] is True
+        code, _, err = tabard("token", "revoke", key, "--reason", "r", home=home)
+        assert (code, "no API key" in err, key in err) == (2, True, False)
+        code, _, err = tabard("agent", "key", "a", "--days", "0", home=home)
+        assert (code, "lifetime" in err) == (2, True)
+
     def test_revoke_by_team(self, used: Path, authority: Authority) -> None:
         """A team is banned in one act; a ban of an agent and a team at once is refused."""
         code, _, err = tabard(

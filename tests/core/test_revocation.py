@@ -226,7 +226,10 @@ def test_home_of_the_first_version(home: Path, policy_text: str, clock: Any) -> 
     database = sqlite3.connect(home / "state.db", isolation_level=None)
     database.execute("ALTER TABLE agent DROP COLUMN min_iat")
     database.execute("DROP TABLE denied_token")
-    database.execute("DELETE FROM _sqlite_migrations WHERE name = '0002_revocation'")
+    database.execute("DROP TABLE api_key")
+    database.execute(
+        "DELETE FROM _sqlite_migrations WHERE name > '0001'  AND name NOT LIKE '0001%'"
+    )
     database.execute("PRAGMA user_version = 1")
     database.close()
     with pytest.raises(ConfigurationError, match="older tabard"):
@@ -237,4 +240,4 @@ def test_home_of_the_first_version(home: Path, policy_text: str, clock: Any) -> 
         with Guard.open(home, policy=policy_text, clock=clock) as guard:
             assert guard.login(authority.issue("analytics-agent"))
             assert guard.verify().records > 0
-    assert schema.VERSION == 2
+    assert schema.VERSION == 3

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from tabard.authority import DEFAULT_LIFETIME, Authority
+from tabard.authority import DEFAULT_KEY_DAYS, DEFAULT_LIFETIME, Authority
 from tabard.cli.output import AsJson, Author, Reason, print_json, print_table, say
 from tabard.errors import ConfigurationError
 from tabard.home import Home
@@ -71,6 +72,41 @@ def issue(
     """Issue a token and print it, for `TABARD_CREDENTIAL=$(tabard agent issue NAME)`."""
     with Authority.open(context.obj) as authority:
         typer.echo(authority.issue(agent, lifetime=lifetime))
+
+
+@app.command()
+def key(
+    context: typer.Context,
+    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
+    days: Annotated[float, typer.Option(help="Days until it expires.")] = DEFAULT_KEY_DAYS,
+) -> None:
+    """Make an API key and print it, this once."""
+    with Authority.open(context.obj) as authority:
+        typer.echo(authority.create_key(agent, days=days))
+
+
+@app.command()
+def keys(
+    context: typer.Context,
+    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
+    as_json: AsJson = False,
+) -> None:
+    """List an agent's API keys by their ids; `tabard token revoke ID` takes one back."""
+    with Authority.open(context.obj) as authority:
+        found = authority.keys(agent)
+    if as_json:
+        print_json(
+            {"id": k.id, "created": k.created_at, "expires": k.expires_at, "revoked": k.revoked}
+            for k in found
+        )
+        return
+    columns = ("id", "created", "expires", "revoked")
+    rows = [(k.id, _day(k.created_at), _day(k.expires_at), k.revoked) for k in found]
+    print_table(f"{len(rows)} keys", columns, rows)
+
+
+def _day(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 @app.command()

@@ -8,6 +8,7 @@ import typer
 
 from tabard.authority import Authority
 from tabard.cli.output import Author, Reason, say
+from tabard.identity.api_key import PREFIX
 
 app = typer.Typer(help="Single credentials.", no_args_is_help=True)
 
@@ -15,14 +16,15 @@ app = typer.Typer(help="Single credentials.", no_args_is_help=True)
 @app.command()
 def revoke(
     context: typer.Context,
-    jti: Annotated[str, typer.Argument(help="The token's id, as the log shows it (cred.jti).")],
+    jti: Annotated[str, typer.Argument(help="Its id as the log shows it (cred.jti), not itself.")],
     reason: Reason,
     author: Author = None,
 ) -> None:
-    """Refuse one token; every other one of its agent goes on."""
+    """Refuse one token or one API key; every other one of its agent goes on."""
     with Authority.open(context.obj) as authority:
-        authority.revoke_token(jti, reason=reason, author=author)
-    say(f"the token {jti} is refused everywhere")
+        revoke_one = authority.revoke_key if jti.startswith(PREFIX) else authority.revoke_token
+        revoke_one(jti, reason=reason, author=author)
+    say(f"{jti} is refused everywhere")
 
 
 @app.callback()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -91,15 +92,22 @@ class TrustBundle:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, trust_domain: str) -> Self:
-        """Read a bundle from a file.
+        """Read a bundle from a file that only its owner can write.
 
         Raises:
-            ConfigurationError: It is missing or not a bundle.
+            ConfigurationError: It is missing, not a bundle, or others can write it.
         """
         try:
-            text = Path(path).read_bytes()
+            with Path(path).open("rb") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                text = file.read()
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{path}: no readable bundle: {why(error)}") from None
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigurationError(
+                f"{path}: others can write it (mode {mode:04o}, expected 0644), "
+                "so anybody could make themselves trusted"
+            )
         try:
             return cls.from_jwks(text, trust_domain=trust_domain)
         except ConfigurationError as error:

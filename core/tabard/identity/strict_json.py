@@ -31,8 +31,8 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
         problem = ValueError("not a JSON object")
-    except (DuplicateMember, NonFiniteNumber) as error:
-        problem = type(error)(*error.args)
+    except (DuplicateMember, NonFiniteNumber):
+        raise
     except (ValueError, TypeError, AttributeError, RecursionError):
         pass
     raise problem

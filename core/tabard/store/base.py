@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 from tabard.audit.verify import StoredRecord
 from tabard.identity.agent import Agent, Liveness, Status
+from tabard.identity.api_key import ApiKey
 
 
 class Transaction(Protocol):
@@ -48,6 +49,18 @@ class Transaction(Protocol):
     def deny_token(self, jti: str, *, expires: int) -> None:
         """Refuse one token until it would have expired anyway."""
 
+    def add_api_key(self, key: ApiKey) -> None:
+        """Keep a new key."""
+
+    def api_keys(self, spiffe_id: str) -> list[ApiKey]:
+        """An agent's keys, oldest first."""
+
+    def find_api_key(self, key_id: str) -> ApiKey | None:
+        """One key by its public id."""
+
+    def revoke_api_key(self, key_id: str) -> None:
+        """Mark a key as taken back."""
+
     def claim_issue_time(self, spiffe_id: str, now: int) -> int | None:
         """The `iat` for a new token: not before what is refused; None if the clock is behind."""
 
@@ -69,6 +82,9 @@ class Store(Protocol):
 
     def liveness(self, spiffe_id: str, *, jti: str, issued_at: int) -> Liveness:
         """Whether a token of an identity still counts now."""
+
+    def find_api_key(self, key_id: str) -> ApiKey | None:
+        """One key by its public id."""
 
     def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, oldest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tabard.identity.agent import Agent, Liveness
+from tabard.identity.api_key import ApiKey
 from tabard.identity.spiffe_id import SpiffeId
 
 LIVENESS = (
@@ -12,6 +13,22 @@ LIVENESS = (
     "WHERE spiffe_id = ?"
 )
 AGENT = "SELECT spiffe_id, name, team, environment, purpose, owner, attributes, status FROM agent"
+
+
+API_KEY = "SELECT id, spiffe_id, digest, created_at, expires_at, revoked FROM api_key"
+
+
+def to_api_key(row: tuple[str, str, bytes, int, int, int]) -> ApiKey:
+    """The key of a row of `API_KEY`."""
+    key_id, spiffe_id, digest, created_at, expires_at, revoked = row
+    return ApiKey(
+        id=key_id,
+        spiffe_id=spiffe_id,
+        digest=digest,
+        created_at=created_at,
+        expires_at=expires_at,
+        revoked=bool(revoked),
+    )
 
 
 def to_liveness(row: tuple[str, int, int] | None, issued_at: int) -> Liveness:

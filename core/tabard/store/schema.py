@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x74616264
 """`tabd`: marks a SQLite file as tabard's, so that a foreign database is never written to."""
 
-VERSION = 2
+VERSION = 3
 """`PRAGMA user_version` of a database with every migration below applied."""
 
 _TABLES = """
@@ -64,6 +64,18 @@ CREATE TABLE denied_token (
 ) STRICT, WITHOUT ROWID;
 """
 
+_API_KEYS = """
+CREATE TABLE api_key (
+    id TEXT PRIMARY KEY,
+    spiffe_id TEXT NOT NULL REFERENCES agent (spiffe_id),
+    digest BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revoked INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX api_key_by_agent ON api_key (spiffe_id);
+"""
+
 
 def migrate(connection: sqlite3.Connection, *, trust_domain: str | None) -> None:
     """Create the tables for a trust domain, or bring those of an older version up to date."""
@@ -85,6 +97,12 @@ def migrate(connection: sqlite3.Connection, *, trust_domain: str | None) -> None
         for statement in _split(_REVOCATION):
             database.execute(statement)
         database.execute("PRAGMA user_version = 2")
+
+    @migrations(name="0003_api_keys")
+    def add_api_keys(database: Database) -> None:
+        for statement in _split(_API_KEYS):
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 3")
 
     migrations.apply(Database(connection))
 

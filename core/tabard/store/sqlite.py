@@ -20,8 +20,16 @@ from tabard.audit.verify import StoredRecord
 from tabard.clock import system_clock
 from tabard.errors import ConfigurationError, StoreError
 from tabard.identity.agent import Agent, Liveness
+from tabard.identity.api_key import ApiKey
 from tabard.store import connection as connections
-from tabard.store.rows import AGENT, LIVENESS, to_agent, to_liveness
+from tabard.store.rows import (
+    AGENT,
+    API_KEY,
+    LIVENESS,
+    to_agent,
+    to_api_key,
+    to_liveness,
+)
 from tabard.store.transaction import SqliteTransaction
 
 _Result = TypeVar("_Result")
@@ -96,6 +104,11 @@ class SqliteStore:
         """Whether a token of an identity still counts now."""
         row = self._read(lambda db: db.execute(LIVENESS, (jti, spiffe_id)).fetchone())
         return to_liveness(row, issued_at)
+
+    def find_api_key(self, key_id: str) -> ApiKey | None:
+        """One key by its public id."""
+        row = self._read(lambda db: db.execute(f"{API_KEY} WHERE id = ?", (key_id,)).fetchone())
+        return None if row is None else to_api_key(row)
 
     def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, read in pages so that writers go on between them."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Self
 from tabard.clock import CLOCK_SKEW
 from tabard.errors import StoreError
 from tabard.identity.agent import Agent, Liveness, Status
+from tabard.identity.api_key import ApiKey
 from tabard.store.connection import translate
-from tabard.store.rows import LIVENESS, to_liveness
+from tabard.store.rows import API_KEY, LIVENESS, to_api_key, to_liveness
 from tabard.store.writer import opening_fields
 
 if TYPE_CHECKING:
@@ -152,6 +153,28 @@ class SqliteTransaction:
         """Refuse one token until it would have expired anyway."""
         self._db.execute("DELETE FROM denied_token WHERE expires < ?", (int(self._now),))
         self._db.execute("INSERT OR IGNORE INTO denied_token VALUES (?, ?)", (jti, expires))
+
+    def add_api_key(self, key: ApiKey) -> None:
+        """Keep a new key."""
+        self._db.execute(
+            "INSERT INTO api_key (id, spiffe_id, digest, created_at, expires_at) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (key.id, key.spiffe_id, key.digest, key.created_at, key.expires_at),
+        )
+
+    def api_keys(self, spiffe_id: str) -> list[ApiKey]:
+        """An agent's keys, oldest first."""
+        query = f"{API_KEY} WHERE spiffe_id = ? ORDER BY created_at, id"
+        return [to_api_key(row) for row in self._db.execute(query, (spiffe_id,))]
+
+    def find_api_key(self, key_id: str) -> ApiKey | None:
+        """One key by its public id."""
+        row = self._db.execute(f"{API_KEY} WHERE id = ?", (key_id,)).fetchone()
+        return None if row is None else to_api_key(row)
+
+    def revoke_api_key(self, key_id: str) -> None:
+        """Mark a key as taken back."""
+        self._db.execute("UPDATE api_key SET revoked = 1 WHERE id = ?", (key_id,))
 
     def claim_issue_time(self, spiffe_id: str, now: int) -> int | None:
         """The `iat` for a new token: not before what is refused; None if the clock is behind."""

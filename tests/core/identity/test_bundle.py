@@ -33,6 +33,15 @@ class TestTrustBundle:
         assert again.to_jwks() == bundle.to_jwks()
         assert [p.name for p in tmp_path.iterdir()] == ["bundle.json"]
 
+    @pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o777])
+    def test_writable_by_others(self, tmp_path: Path, mode: int) -> None:
+        """A bundle that others can write would let anybody make themselves trusted."""
+        path = tmp_path / "bundle.json"
+        TrustBundle.of(KEY, trust_domain="acme.example").save(path)
+        path.chmod(mode)
+        with pytest.raises(ConfigurationError, match=f"others can write it .mode {mode:04o}"):
+            TrustBundle.load(path, trust_domain="acme.example")
+
     def test_empty_trusts_nothing(self) -> None:
         """An empty key list is valid, and trusts nobody."""
         assert len(read()) == 0

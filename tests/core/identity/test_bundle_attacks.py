@@ -58,6 +58,15 @@ class TestSpellings:
         with pytest.raises(ConfigurationError, match="not a point"):
             read({**point, "x": coordinate(PRIME), "y": coordinate(Y_AT_ZERO)})
 
+    @pytest.mark.parametrize("x", [b"", b"\0", bytes(31), bytes(33)])
+    def test_coordinate_of_another_length(self, x: bytes) -> None:
+        """Zeros left out or put before a coordinate are another spelling of the same key."""
+        point = {"kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": "k"}
+        with pytest.raises(ConfigurationError, match="not a point"):
+            read({**point, "x": base64url(x), "y": coordinate(Y_AT_ZERO)})
+        with pytest.raises(ConfigurationError, match="not a point"):
+            read({**point, "y": coordinate(Y_AT_ZERO)})
+
     def test_point_at_infinity(self) -> None:
         """Nothing can be signed by no point."""
         point = {"kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": "k"}
