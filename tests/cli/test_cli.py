@@ -166,8 +166,10 @@ class TestAudit:
         code, out, _ = tabard("audit", "tail", home=used)
         assert code == 0
         assert "allow" in out
-        assert "deny: arg.regex" in out
+        assert "deny arg.regex" in out
         assert "claims-agent/lookup" in out
+        assert "agent.registered" in out
+        assert "writer.open" not in out
         assert "SECRET-9" not in out
 
     def test_tail_some(self, used: Path) -> None:

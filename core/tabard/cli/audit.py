@@ -22,16 +22,17 @@ def tail(
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many records.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show the latest records."""
+    """Show the latest records; what only links them (`writer.*`) is shown by --json."""
     store = SqliteStore(Home.locate(context.obj).database)
     _, last = store.extent()
     records = deque(store.stored_records(after=max(0, last - lines)), maxlen=lines)
     if as_json:
         print_json({"index": record.index, **record.parse()} for record in records)
         return
-    columns = ("entry", "time", "record", "agent", "action", "decision", "rule", "reason")
-    rows = [(record.index, *_row(record.parse())) for record in records]
-    print_table(f"the latest {len(rows)} of {last} records", columns, rows)
+    columns = ("entry", "time (UTC)", "agent", "what", "verdict", "why")
+    parsed = [(record.index, record.parse()) for record in records]
+    rows = [(i, *_row(r)) for i, r in parsed if not str(r.get("type")).startswith("writer.")]
+    print_table(f"among the latest {len(records)} of {last} records", columns, rows)
 
 
 @app.command()
@@ -63,20 +64,20 @@ def verify(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _row(record: dict[str, Any]) -> tuple[object, ...]:
-    """The cells of a record in the table of `tail`."""
+    """The cells of a record in the table of `tail`: who, what, the answer, and its ground."""
     agent = record.get("agent") or record.get("subject") or {}
-    action = record.get("action") or {}
     decision, outcome = record.get("decision") or {}, record.get("outcome") or {}
-    effect = decision.get("effect") or outcome.get("status")
-    code = decision.get("code") or outcome.get("error_type")
-    shadow = " (shadow)" if decision.get("mode") == "shadow" else ""
-    verdict = f"{effect}{shadow}" + (f": {code}" if code not in (None, "ok") else "")
+    action = (record.get("action") or {}).get("name")
+    kind = str(record.get("type", ""))
+    effect = decision.get("effect") or outcome.get("status") or ""
+    code = decision.get("code") or outcome.get("error_type") or "ok"
+    shadow = "shadow " if decision.get("mode") == "shadow" else ""
+    allowed = effect == "allow"
+    ground = decision.get("rule") if allowed else decision.get("reason") or record.get("reason")
     return (
-        str(record.get("ts", ""))[:19],
-        record.get("type"),
+        str(record.get("ts", ""))[5:19].replace("T", " "),
         agent.get("name") or "-",
-        action.get("name") or "-",
-        verdict if effect else "-",
-        decision.get("rule") or "-",
-        decision.get("reason") or record.get("reason") or "-",
+        f"{kind.partition('.')[0]} {action}" if action else kind,
+        f"{shadow}{effect}" + ("" if code == "ok" else f" {code}"),
+        ground or "",
     )

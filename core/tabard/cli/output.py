@@ -16,6 +16,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a l
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log.")]
 Author = Annotated[str | None, typer.Option(help="Who decided; goes into the audit log.")]
 
+_NEVER_FOLDED = 3
+"""The columns before this one (a number, a time, a name) stay on one line."""
+_PROSE = 22
+"""Characters the last column gets at least: it has the words."""
+
 _FIRST_PRINTABLE = 32
 _DELETE = 127
 
@@ -34,9 +39,14 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output."""
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for position, column in enumerate(columns, start=1):
+        table.add_column(
+            column,
+            overflow="fold",
+            no_wrap=position < _NEVER_FOLDED,
+            min_width=_PROSE if position == len(columns) else None,
+        )
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     Console().print(table)

@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tabard.errors import ConfigurationError
 from tabard.identity.draft import draft_of
-from tabard.identity.encoding import unbase64url
+from tabard.identity.encoding import plain, unbase64url
 from tabard.identity.keys import COORDINATE, SigningKey, why
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import parse_object
 
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
+_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _REFRESH_HINT = 300
 """Seconds after which a bundle is asked for again; the standard's default."""
 
@@ -66,8 +66,11 @@ class TrustBundle:
                 or duplicate key; nothing of it is trusted then.
         """
         SpiffeId.for_trust_domain(trust_domain)
+        held = plain(text)
+        if held is None:
+            raise ConfigurationError("trust bundle: expected text or bytes")
         try:
-            document = parse_object(text)
+            document = parse_object(held)
         except ValueError as error:
             raise ConfigurationError(f"trust bundle: {error}") from None
         elements = document.get("keys")

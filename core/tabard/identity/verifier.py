@@ -20,7 +20,7 @@ from jwt import get_algorithm_by_name
 from tabard.clock import CLOCK_SKEW, Clock, read_clock, system_clock
 from tabard.errors import AuthenticationFailed, ConfigurationError, InvalidSpiffeId
 from tabard.identity.bundle import TrustBundle
-from tabard.identity.encoding import unbase64url
+from tabard.identity.encoding import plain, unbase64url
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import DuplicateMember, NonFiniteNumber, parse_object
 from tabard.identity.token import MAX_LIFETIME, TOKEN_TYPE, is_token_id
@@ -62,11 +62,12 @@ class VerifiedToken:
 
 def fingerprint(credential: str | bytes) -> str:
     """The first 16 hex digits of a credential's SHA-256: names it without showing it."""
-    if isinstance(credential, str):
+    held = plain(credential)
+    if isinstance(held, str):
         # Every text has its own name, even one that UTF-8 cannot spell.
-        data = credential.encode(errors="surrogatepass")
-    elif isinstance(credential, bytes):
-        data = credential
+        data = held.encode(errors="surrogatepass")
+    elif held is not None:
+        data = held
     else:
         # A source may hand out anything, and that attempt has to get on record too.
         data = type(credential).__name__.encode(errors="surrogatepass")
@@ -168,14 +169,15 @@ def _refuse(code: str, reason: str) -> NoReturn:
 
 
 def _split(token: str | bytes) -> tuple[str, str, str]:
-    if isinstance(token, bytes):
+    text = plain(token)
+    if isinstance(text, bytes):
         # Latin-1 reads any bytes; what is not ASCII does not get past the pattern.
-        token = token[: MAX_TOKEN + 1].decode("latin-1")
-    if not isinstance(token, str):
+        text = text[: MAX_TOKEN + 1].decode("latin-1")
+    if text is None:
         _refuse("malformed", "the credential is not a token")
-    if len(token) > MAX_TOKEN:
+    if len(text) > MAX_TOKEN:
         _refuse("too_long", f"the token is longer than {MAX_TOKEN} characters")
-    match = _COMPACT.fullmatch(token)
+    match = _COMPACT.fullmatch(text)
     if match is None:
         _refuse("malformed", "the credential is not a token")
     return match[1], match[2], match[3]

@@ -6,6 +6,7 @@ record's place in the chain is decided by the order of commits. Reopened after `
 
 from __future__ import annotations
 
+import atexit
 import os
 import sqlite3
 import threading
@@ -175,4 +176,12 @@ def _reopen_all() -> None:
         store._after_fork()
 
 
+def _close_all() -> None:
+    for store in list(_stores):
+        with suppress(StoreError, sqlite3.Error):
+            store.close()
+
+
 os.register_at_fork(after_in_child=_reopen_all)
+# A process that ends as it should says so in the log, whether or not it closed its guard.
+atexit.register(_close_all)

@@ -275,6 +275,19 @@ def test_revocation_in_another_process(home: Path, policy_text: str) -> None:
     assert after == ["token_revoked", "no_grant"]
 
 
+def test_ending_without_closing(home: Path, policy_text: str) -> None:
+    """A script that ends without closing its guard still leaves a closing record."""
+    with Authority.open(home, trust_domain="acme.example") as authority:
+        authority.register("claims-agent", team="claims", environment="prod")
+        token = authority.issue("claims-agent")
+    process = run_script(CALLER, home, policy_text, token)
+    process.communicate("go\n")
+    store = SqliteStore(home / "state.db")
+    assert verify_log(store).open_writers == ()
+    assert [r.parse()["type"] for r in store.stored_records()][-1] == "writer.close"
+    store.close()
+
+
 BUSY = """
     import sys, threading
     from tabard import Guard, ToolCall
