@@ -169,7 +169,7 @@ class TestWhoCalls:
     def test_crew_inside_a_tool(
         self, native: bool, counted: Any, make_scene: Any, log_in: Any, decisions: Any
     ) -> None:
-        """A crew that a bound agent's tool starts works for that agent; a bound one in it is own."""
+        """A crew that a bound agent's tool starts works for that agent, save bound ones."""
         unbound = make_scene(counted.tool(), native=native, role="Unbound")
         own = make_scene(counted.tool(), native=native, role="Own")
 

@@ -63,7 +63,7 @@ class TestNames:
     )
     def test_real_model_classes(self, model: str, provider: str | None, name: str) -> None:
         """A router's `openai/gpt-4o` is not OpenAI's."""
-        extra = {"provider": provider} if provider else {}
+        extra: dict[str, Any] = {"provider": provider} if provider else {}
         assert _call_of(LLM(model=model, api_key="none", **extra)).name == name
 
     @pytest.mark.parametrize("llm", [None, object(), "", 4])

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from crewai.flow.flow import Flow, start
 from crewai.hooks import HookAborted
-from crewai.tools import tool
 
 from tabard import ToolCall, admit
 from tabard.testing.crewai import ScriptedLLM

@@ -75,7 +75,8 @@ def _bodies(tool: BaseTool) -> list[str]:
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """Guard one body; guarding it twice changes nothing."""
     # `functools.wraps` copies attributes: a function around a guarded one bears its mark, too.
-    if getattr(function, _MARK, None) is function:
+    guarded_already: object = getattr(function, _MARK, None)
+    if guarded_already is function:
         return function
     signature = inspect.signature(function)
     if inspect.iscoroutinefunction(function):
