@@ -1,4 +1,4 @@
-"""The trust bundle: the public keys by which a trust domain's tokens are verified.
+"""The trust bundle: the public keys by which a trust domain's credentials are verified.
 
 A SPIFFE bundle (SPIFFE Trust Domain and Bundle, section 4): a JWK Set with a sequence number.
 """
@@ -8,21 +8,21 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
 
 from tabard.errors import ConfigurationError
+from tabard.identity.bundle_keys import BundleKey, element_of, read_element
 from tabard.identity.draft import draft_of
-from tabard.identity.encoding import plain, unbase64url
-from tabard.identity.keys import COORDINATE, SigningKey, why
+from tabard.identity.encoding import plain
+from tabard.identity.keys import SigningKey, why
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import parse_object
 
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
-_REFRESH_HINT = 300
+REFRESH_HINT = 300
 """Seconds after which a bundle is asked for again; the standard's default."""
 
 
@@ -32,25 +32,49 @@ class TrustBundle:
     Attributes:
         trust_domain: Whose keys these are.
         sequence: `spiffe_sequence`: grows with every change.
+        refresh_hint: Seconds after which to look for a newer one.
+        authorities: The certificate authorities that may vouch for X.509-SVIDs.
     """
 
-    __slots__ = ("_document", "_keys", "sequence", "trust_domain")
+    __slots__ = ("_document", "_keys", "authorities", "refresh_hint", "sequence", "trust_domain")
 
     def __init__(
-        self, trust_domain: str, keys: Mapping[str, ec.EllipticCurvePublicKey], document: Any
+        self,
+        trust_domain: str,
+        keys: Iterable[BundleKey],
+        authorities: Sequence[x509.Certificate],
+        document: Any,
     ) -> None:
         self.trust_domain = trust_domain
         self.sequence: int = document.get("spiffe_sequence", 0)
-        self._keys = dict(keys)
+        self.refresh_hint: int = document.get("spiffe_refresh_hint", REFRESH_HINT)
+        self.authorities = tuple(authorities)
+        self._keys = {key.kid: key for key in keys}
         self._document = document
 
     @classmethod
-    def of(cls, *keys: SigningKey, trust_domain: str, sequence: int = 1) -> Self:
-        """The bundle that trusts the given keys."""
+    def of(
+        cls,
+        *keys: SigningKey,
+        authorities: Iterable[x509.Certificate] = (),
+        trust_domain: str,
+        sequence: int = 1,
+    ) -> Self:
+        """The bundle that trusts the given keys for tokens, and authorities for certificates."""
+        jwks = [{**key.jwk, "use": "jwt-svid", "alg": "ES256"} for key in keys]
+        return cls.from_elements(
+            [*jwks, *map(element_of, authorities)], trust_domain=trust_domain, sequence=sequence
+        )
+
+    @classmethod
+    def from_elements(
+        cls, elements: Sequence[dict[str, Any]], *, trust_domain: str, sequence: int
+    ) -> Self:
+        """The bundle of the given JWK elements."""
         document = {
             "spiffe_sequence": sequence,
-            "spiffe_refresh_hint": _REFRESH_HINT,
-            "keys": [{**key.jwk, "use": "jwt-svid", "alg": "ES256"} for key in keys],
+            "spiffe_refresh_hint": REFRESH_HINT,
+            "keys": list(elements),
         }
         return cls.from_jwks(json.dumps(document), trust_domain=trust_domain)
 
@@ -80,15 +104,17 @@ class TrustBundle:
             number = document.get(name, 0)
             if type(number) is not int or number < 0:
                 raise ConfigurationError(f"trust bundle: {name}: expected a whole number")
-        keys: dict[str, ec.EllipticCurvePublicKey] = {}
+        keys: dict[str, BundleKey] = {}
+        authorities: list[x509.Certificate] = []
         for index, element in enumerate(elements):
-            found = _read_key(element, f"trust bundle: keys.{index}")
-            if found is None:
-                continue
-            if found[0] in keys:
-                raise ConfigurationError(f"trust bundle: keys.{index}: duplicate `kid`")
-            keys[found[0]] = found[1]
-        return cls(trust_domain, keys, document)
+            found = read_element(element, f"trust bundle: keys.{index}")
+            if isinstance(found, x509.Certificate):
+                authorities.append(found)
+            elif found is not None:
+                if found.kid in keys:
+                    raise ConfigurationError(f"trust bundle: keys.{index}: duplicate `kid`")
+                keys[found.kid] = found
+        return cls(trust_domain, keys.values(), authorities, document)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, trust_domain: str) -> Self:
@@ -130,48 +156,15 @@ class TrustBundle:
         """The bundle as it is published."""
         return json.dumps(self._document, indent=2) + "\n"
 
-    def key(self, kid: str) -> ec.EllipticCurvePublicKey | None:
-        """The key of that id, or None."""
+    def key(self, kid: str) -> BundleKey | None:
+        """The key for tokens of that id, or None."""
         return self._keys.get(kid)
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """The ids of every key for tokens."""
+        return frozenset(self._keys)
 
     def __len__(self) -> int:
         """How many keys are trusted for tokens."""
         return len(self._keys)
-
-
-def _read_key(element: object, where: str) -> tuple[str, ec.EllipticCurvePublicKey] | None:
-    """One key of a bundle, or None when it is not for tokens of ours."""
-    if not isinstance(element, dict):
-        raise ConfigurationError(f"{where}: expected an object")
-    if _PRIVATE_MEMBERS & element.keys():
-        raise ConfigurationError(f"{where}: holds private key material; treat it as exposed")
-    if element.get("use") != "jwt-svid" or element.get("kty") != "EC":
-        return None
-    kid = element.get("kid")
-    if not isinstance(kid, str) or not kid:
-        raise ConfigurationError(f"{where}: expected a `kid`")
-    if element.get("crv") != "P-256":
-        return None
-    if element.get("alg", "ES256") != "ES256":
-        raise ConfigurationError(f"{where}: a P-256 key is for ES256, found another `alg`")
-    try:
-        return kid, _read_point(element)
-    except ValueError:
-        raise ConfigurationError(f"{where}: not a point of P-256") from None
-
-
-def _read_point(element: Mapping[str, Any]) -> ec.EllipticCurvePublicKey:
-    x, y = (_coordinate(element.get(name)) for name in ("x", "y"))
-    numbers = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1())
-    key = numbers.public_key()
-    # A coordinate beyond the field is silently reduced, which gives one key several spellings.
-    if key.public_numbers() != numbers:
-        raise ValueError("not a coordinate")
-    return key
-
-
-def _coordinate(text: object) -> int:
-    data = unbase64url(text) if isinstance(text, str) else b""
-    if len(data) != COORDINATE:
-        raise ValueError("not a coordinate")
-    return int.from_bytes(data, "big")

@@ -14,6 +14,9 @@ from tabard.identity.keys import SigningKey
 from tabard.identity.spiffe_id import SpiffeId
 
 TOKEN_TYPE = "agent+jwt"  # noqa: S105
+JWT_SVID = "jwt-svid"
+"""The profile that any SPIFFE verifier accepts: the same claims under the type `JWT`."""
+_TYPES = {TOKEN_TYPE: TOKEN_TYPE, JWT_SVID: "JWT"}
 MAX_LIFETIME = 3600
 """Seconds a token may live at most."""
 
@@ -38,6 +41,8 @@ def mint_token(
     audience: str,
     issued_at: float,
     lifetime: float,
+    profile: str = TOKEN_TYPE,
+    bound_to: str | None = None,
     jti: str | None = None,
     txn: str | None = None,
 ) -> str:
@@ -49,6 +54,9 @@ def mint_token(
         audience: The one enforcement point it is meant for.
         issued_at: POSIX seconds.
         lifetime: Seconds until it expires, above 0 and at most 3600.
+        profile: `agent+jwt`, or `jwt-svid`.
+        bound_to: RFC 7638 thumbprint of the key whose possession every call must prove (`cnf.jkt`,
+            RFC 7800); only in the profile `agent+jwt`.
         jti: The token's id; random by default.
         txn: The run's id, carried into every record; random by default.
 
@@ -57,10 +65,15 @@ def mint_token(
     """
     jti = new_token_id() if jti is None else jti
     txn = new_token_id() if txn is None else txn
-    _check_facts(subject, audience, issued_at, lifetime, {"jti": jti, "txn": txn})
+    ids = {"jti": jti, "txn": txn} | ({} if bound_to is None else {"bound_to": bound_to})
+    _check_facts(subject, audience, issued_at, lifetime, ids)
+    if profile not in _TYPES or (bound_to is not None and profile != TOKEN_TYPE):
+        raise ConfigurationError(
+            f"profile: expected {TOKEN_TYPE}, or {JWT_SVID} for a token that is not bound to a key"
+        )
     now = int(issued_at)
-    header = {"alg": "ES256", "kid": key.kid, "typ": TOKEN_TYPE}
-    claims = {
+    header = {"alg": "ES256", "kid": key.kid, "typ": _TYPES[profile]}
+    claims: dict[str, object] = {
         "iss": f"spiffe://{subject.trust_domain}",
         "sub": str(subject),
         "aud": audience,
@@ -70,6 +83,8 @@ def mint_token(
         "jti": jti,
         "txn": txn,
     }
+    if bound_to is not None:
+        claims["cnf"] = {"jkt": bound_to}
     message = f"{_encode(header)}.{_encode(claims)}"
     return f"{message}.{base64url(key.sign(message.encode('ascii')))}"
 

@@ -49,14 +49,13 @@ class TestTrustBundle:
     @pytest.mark.parametrize(
         "element",
         [
-            {**JWK, "use": "x509-svid"},
             {**JWK, "use": "wit-svid"},
             {**JWK, "use": "sig"},
             {k: v for k, v in JWK.items() if k != "use"},
-            {**JWK, "kty": "RSA"},
             {**JWK, "kty": "OKP"},
             {k: v for k, v in JWK.items() if k != "kty"},
-            {**JWK, "crv": "P-384"},
+            {**JWK, "crv": "secp256k1"},
+            {**JWK, "crv": ["P-256"]},
         ],
     )
     def test_element_that_is_not_ours(self, element: Any) -> None:
@@ -75,8 +74,21 @@ class TestTrustBundle:
             ({k: v for k, v in JWK.items() if k != "kid"}, "expected a `kid`"),
             ({**JWK, "kid": ""}, "expected a `kid`"),
             ({**JWK, "kid": 7}, "expected a `kid`"),
-            ({**JWK, "alg": "ES384"}, "for ES256"),
-            ({**JWK, "alg": "none"}, "for ES256"),
+            ({**JWK, "alg": "ES384"}, "`alg` is none"),
+            ({**JWK, "alg": "none"}, "`alg` is none"),
+            ({**JWK, "alg": ["ES256"]}, "`alg` is none"),
+            ({**JWK, "crv": "P-384"}, "not a point of P-384"),
+            ({**JWK, "kty": "RSA"}, "not an RSA key"),
+            ({**JWK, "kty": "RSA", "n": "AQAB", "e": "AQAB"}, "RSA key of 17 bits"),
+            ({**JWK, "kty": "RSA", "n": "A" * 1366, "e": "AQAB"}, "not an RSA key"),
+            ({**JWK, "kty": "RSA", "n": "_" * 1366, "e": "Ag"}, "RSA key of|not an RSA key"),
+            ({**JWK, "use": "x509-svid"}, "has no `kid`"),
+            ({"kty": "EC", "use": "x509-svid"}, "exactly one certificate"),
+            ({"kty": "EC", "use": "x509-svid", "x5c": []}, "exactly one certificate"),
+            ({"kty": "EC", "use": "x509-svid", "x5c": ["AA==", "AA=="]}, "exactly one certificate"),
+            ({"kty": "EC", "use": "x509-svid", "x5c": [5]}, "exactly one certificate"),
+            ({"kty": "EC", "use": "x509-svid", "x5c": ["AA=="]}, "no certificate of an auth"),
+            ({"kty": "EC", "use": "x509-svid", "x5c": ["é"]}, "no certificate of an auth"),
             ({**JWK, "x": JWK["y"]}, "not a point"),
             ({**JWK, "x": "A" * 43}, "not a point"),
             ({**JWK, "x": JWK["x"] + "="}, "not a point"),
@@ -138,7 +150,7 @@ class TestTrustBundle:
 
     def test_kid_of_an_element_that_is_left_out(self) -> None:
         """An element that is left out cannot take a key id away from one that counts."""
-        bundle = read({**JWK, "use": "x509-svid"}, JWK, {**JWK, "kty": "RSA"})
+        bundle = read({**JWK, "use": "wit-svid"}, JWK, {**JWK, "kty": "OKP"})
         assert (len(bundle), bundle.key(KEY.kid) is None) == (1, False)
 
     def test_one_key_under_two_ids(self) -> None:

@@ -118,7 +118,7 @@ def test_key_of_another_use_verifies_nothing(
     issuer: SigningKey, bundle: TrustBundle, jwk: dict[str, str]
 ) -> None:
     """A certificate's key does not verify tokens, though the point is the same."""
-    uses: list[object] = ["x509-svid", "JWT-SVID", ["jwt-svid"], None, "jwt-svid "]
+    uses: list[object] = ["wit-svid", "JWT-SVID", ["jwt-svid"], None, "jwt-svid "]
     assert read(*({**jwk, "use": use} for use in uses)).key(issuer.kid) is None
     assert bundle.key(issuer.kid) is not None
 
