@@ -16,40 +16,50 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock, system_clock
-from tabard.errors import AuthenticationFailed, ConfigurationError, GuardUnavailable
+from tabard.errors import ConfigurationError
+from tabard.federation import Federation
 from tabard.founding import open_home
 from tabard.home import Home
-from tabard.identity import Agent, RenewingSource, SigningKey, SpiffeId
+from tabard.identity import Agent, RenewingSource, SpiffeId
 from tabard.identity.agent import find_agent
 from tabard.identity.api_key import ApiKey
 from tabard.identity.audience import default_audience
-from tabard.identity.token import mint_token, new_token_id
-from tabard.keyring import Keyring
+from tabard.identity.bundle_keys import authority_id
+from tabard.identity.token import TOKEN_TYPE, mint_token, new_token_id
+from tabard.identity.x509_svid import X509Svid, issue_x509_svid
+from tabard.issuer import Issuer
+from tabard.issuing import claim_moment, record_issue
+from tabard.keyring import DEFAULT_KEY_DAYS, JOIN_LIFETIME, Keyring
 from tabard.registry import checked_labels, register
-from tabard.revocation import Revocations, about
+from tabard.revocation import Revocations
 from tabard.store import Store
 
 DEFAULT_LIFETIME = 300.0
 """Seconds a token lives."""
 
-DEFAULT_KEY_DAYS = 90.0
-"""Days an API key lives."""
+DEFAULT_SVID_LIFETIME = 3600.0
+"""Seconds a certificate lives."""
+
+DEFAULT_GRACE = 86_400.0
+"""Seconds in which an API key still counts after the next one was made."""
 
 
 class Authority:
     """The one who says who is who.
 
     Attributes:
-        trust_domain: The trust domain of every identity registered here.
+        trust_domain: The trust domain of every identity named here.
+        issuer: The signing keys and the trust bundle: rotate, kill, look.
+        federation: The other trust domains whose agents may be registered here.
     """
 
-    def __init__(self, *, store: Store, key: SigningKey, clock: Clock = system_clock) -> None:
+    def __init__(self, *, store: Store, issuer: Issuer, clock: Clock = system_clock) -> None:
         """Assemble an authority from its parts; `Authority.open` does it from a home."""
         self.trust_domain = store.trust_domain
+        self.issuer = issuer
+        self.federation = Federation(store, clock)
         self._store = store
-        self._key = key
         self._clock = clock
         self._revocations = Revocations(store, clock)
         self._keyring = Keyring(store, clock)
@@ -73,8 +83,8 @@ class Authority:
             ConfigurationError: The home, its key or its database is not usable, or belongs to
                 another trust domain.
         """
-        store, key = open_home(Home.locate(home), trust_domain)
-        return cls(store=store, key=key, clock=clock)
+        store, issuer = open_home(Home.locate(home), trust_domain, clock)
+        return cls(store=store, issuer=issuer, clock=clock)
 
     def register(
         self,
@@ -126,12 +136,51 @@ class Authority:
         *,
         audience: str | None = None,
         lifetime: float = DEFAULT_LIFETIME,
+        profile: str = TOKEN_TYPE,
+        bound_to: str | None = None,
     ) -> str:
-        """Issue a token (`agent+jwt`, ES256); the issuing is on record, the token is not.
+        """Issue a token (ES256); the issuing is on record, the token is not.
 
         Args:
             agent: Whom it is for.
             audience: Which enforcement point accepts it; default the guards of the trust domain.
+            lifetime: Seconds until it expires, at most 3600.
+            profile: `agent+jwt`, or `jwt-svid` for one that any SPIFFE verifier accepts.
+            bound_to: Thumbprint (RFC 7638) of the key whose possession every call has to prove.
+
+        Raises:
+            AuthenticationFailed: The agent has been revoked.
+            ConfigurationError: No such agent, or a lifetime out of bounds.
+            StoreError: The store failed.
+        """
+        known = self.find(agent)
+        now = read_clock(self._clock)
+        with self._store.transaction(now) as transaction:
+            issued_at = claim_moment(transaction, known, now)
+            key = self.issuer.token_key(transaction, now)
+            jti = new_token_id()
+            token = mint_token(
+                key,
+                subject=known.spiffe_id,
+                audience=audience or default_audience(self.trust_domain),
+                issued_at=issued_at,
+                lifetime=lifetime,
+                profile=profile,
+                bound_to=bound_to,
+                jti=jti,
+            )
+            expires = issued_at + int(lifetime)
+            record_issue(transaction, known, kind=profile, jti=jti, kid=key.kid, exp=expires)
+        self.issuer.publish()
+        return token
+
+    def issue_svid(
+        self, agent: str | SpiffeId | Agent, *, lifetime: float = DEFAULT_SVID_LIFETIME
+    ) -> X509Svid:
+        """Issue an X.509-SVID: a certificate and the key that was made for it.
+
+        Args:
+            agent: Whom it is for.
             lifetime: Seconds until it expires, at most 3600.
 
         Raises:
@@ -140,31 +189,23 @@ class Authority:
             StoreError: The store failed.
         """
         known = self.find(agent)
-        spiffe_id, now = str(known.spiffe_id), read_clock(self._clock)
-        jti = new_token_id()
+        now = read_clock(self._clock)
         with self._store.transaction(now) as transaction:
-            if transaction.status(spiffe_id) != "active":
-                raise AuthenticationFailed(
-                    code="token_revoked",
-                    reason="the agent's identity has been revoked",
-                    agent=spiffe_id,
-                )
-            issued_at = transaction.claim_issue_time(spiffe_id, int(now))
-            if issued_at is None:
-                raise GuardUnavailable(
-                    code="clock", reason="the clock is behind the last token issued here"
-                )
-            token = mint_token(
-                self._key,
-                subject=known.spiffe_id,
-                audience=audience or default_audience(self.trust_domain),
-                issued_at=issued_at,
-                lifetime=lifetime,
-                jti=jti,
+            issued_at = claim_moment(transaction, known, now)
+            key, certificate = self.issuer.certificate_key(transaction, now)
+            svid = issue_x509_svid(
+                key, certificate, subject=known.spiffe_id, issued_at=issued_at, lifetime=lifetime
             )
-            facts = encode({"jti": jti, "kid": self._key.kid, "exp": issued_at + int(lifetime)})
-            transaction.append("agent.issued", f'{about(known)},"cred":{facts}')
-        return token
+            record_issue(
+                transaction,
+                known,
+                kind="x509-svid",
+                jti=svid.id,
+                kid=authority_id(certificate),
+                exp=issued_at + int(lifetime),
+            )
+        self.issuer.publish()
+        return svid
 
     def create_key(self, agent: str | SpiffeId | Agent, *, days: float = DEFAULT_KEY_DAYS) -> str:
         """Make a unique API key for an agent; it is shown this once and kept only as its hash.
@@ -180,6 +221,43 @@ class Authority:
             StoreError: The store failed.
         """
         return self._keyring.create(self.find(agent), days=days)
+
+    def rotate_key(
+        self,
+        agent: str | SpiffeId | Agent,
+        *,
+        days: float = DEFAULT_KEY_DAYS,
+        grace: float = DEFAULT_GRACE,
+    ) -> str:
+        """Make an agent's next API key; the one it has now expires after a time of grace.
+
+        Args:
+            agent: Whom it is for.
+            days: Days until the new key expires, at most 365.
+            grace: Seconds in which both keys count.
+
+        Raises:
+            AuthenticationFailed: The agent has been revoked.
+            ConfigurationError: No such agent, two live keys already, or a time out of bounds.
+            StoreError: The store failed.
+        """
+        return self._keyring.create(self.find(agent), days=days, grace=grace)
+
+    def create_join_token(
+        self, agent: str | SpiffeId | Agent, *, lifetime: float = JOIN_LIFETIME
+    ) -> str:
+        """Make a token that is good for one login, to start an agent with; shown this once.
+
+        Args:
+            agent: Whom it is for.
+            lifetime: Seconds in which it has to be used, at most a day.
+
+        Raises:
+            AuthenticationFailed: The agent has been revoked.
+            ConfigurationError: No such agent, or a lifetime out of bounds.
+            StoreError: The store failed.
+        """
+        return self._keyring.create_join_token(self.find(agent), lifetime=lifetime)
 
     def keys(self, agent: str | SpiffeId | Agent) -> list[ApiKey]:
         """What is known of an agent's API keys, oldest first; never the keys.

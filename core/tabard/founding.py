@@ -1,16 +1,18 @@
-"""Opens an authority's home, and founds it on first use: database, signing key, trust bundle."""
+"""Opens an authority's home, and founds it on first use: database, keys, trust bundle."""
 
 from __future__ import annotations
 
+from tabard.clock import Clock
 from tabard.errors import ConfigurationError
-from tabard.home import Home, is_there
-from tabard.identity import SigningKey, SpiffeId, TrustBundle
+from tabard.home import Home
+from tabard.identity import SpiffeId
+from tabard.issuer import Issuer
 from tabard.store import SqliteStore
 from tabard.store.connection import create
 
 
-def open_home(place: Home, trust_domain: str | None) -> tuple[SqliteStore, SigningKey]:
-    """The store and the signing key of a home; processes that found it at once agree on one.
+def open_home(place: Home, trust_domain: str | None, clock: Clock) -> tuple[SqliteStore, Issuer]:
+    """The store and the issuer of a home; processes that found it at once agree on one.
 
     Raises:
         ConfigurationError: The home is not usable, belongs to another trust domain, or is new and
@@ -26,7 +28,10 @@ def open_home(place: Home, trust_domain: str | None) -> tuple[SqliteStore, Signi
     place.create()
     with place.locked():
         store = _open_store(place, trust_domain)
-        return store, _open_key(place, store.trust_domain)
+        issuer = Issuer(store, place, clock)
+        issuer.found()
+    issuer.publish()
+    return store, issuer
 
 
 def _open_store(place: Home, trust_domain: str | None) -> SqliteStore:
@@ -39,19 +44,3 @@ def _open_store(place: Home, trust_domain: str | None) -> SqliteStore:
             f"not {trust_domain!r}"
         )
     return store
-
-
-def _open_key(place: Home, trust_domain: str) -> SigningKey:
-    """The home's signing key, made together with its trust bundle on first use."""
-    if is_there(place.signing_key):
-        key = SigningKey.load(place.signing_key)
-    elif is_there(place.bundle):
-        raise ConfigurationError(
-            f"{place.signing_key}: the signing key is missing; this home can enforce, not issue"
-        )
-    else:
-        key = SigningKey.generate()
-        key.save(place.signing_key)
-    if not is_there(place.bundle):
-        TrustBundle.of(key, trust_domain=trust_domain).save(place.bundle)
-    return key

@@ -10,6 +10,7 @@ with guard.login(token) as session:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections import deque
@@ -17,26 +18,30 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-from tabard.actions import Action
+from tabard.actions import Action, Delegation
 from tabard.arguments import plain_arguments
 from tabard.audit import Verification, verify_log
 from tabard.audit.fields import action_field, decision_field, pseudonym
 from tabard.clock import Clock, read_clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
+from tabard.delegation import Mandate, delegated_facts
 from tabard.errors import ConfigurationError, StoreError
 from tabard.failing import FailingClosed, name_of
+from tabard.federation import Federation
 from tabard.home import Home
-from tabard.identity import TrustBundle
+from tabard.identity import Agent, SpiffeId
+from tabard.identity.agent import Liveness, find_agent
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge, Judgement
-from tabard.login import Credential, identify
+from tabard.login import Credential, Identified, identify
 from tabard.permit import Permit
 from tabard.policy import Decision, Policy, load
 from tabard.protection import protect_function
 from tabard.session import Session, current_session
 from tabard.store import SqliteStore, Store
-from tabard.verdict import Verdict, verdict_on
+from tabard.trust import Trust
+from tabard.verdict import PROOF_REPLAYED, Verdict, verdict_on
 
 _log = logging.getLogger("tabard")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -56,7 +61,6 @@ class Guard:
         self,
         *,
         store: Store,
-        bundle: TrustBundle,
         policy: Policy,
         audience: str,
         clock: Clock = system_clock,
@@ -66,7 +70,8 @@ class Guard:
         self.audience = audience
         self._store = store
         self._clock = clock
-        self._verifier = CredentialVerifier(bundle, store, audience=audience, clock=clock)
+        trust = Trust(store, Federation(store, clock))
+        self._verifier = CredentialVerifier(trust, store, audience=audience, clock=clock)
         self._judge = Judge(policy=policy, verifier=self._verifier, clock=clock)
         self._unwritten: deque[tuple[str, str]] = deque()
         remember(self)
@@ -80,7 +85,7 @@ class Guard:
         audience: str | None = None,
         clock: Clock = system_clock,
     ) -> Self:
-        """Open an existing home for enforcement; needs its trust bundle, never a signing key.
+        """Open an existing home for enforcement; never needs a signing key.
 
         Args:
             home: The folder `Authority.open` made; default `$TABARD_HOME`, else `.tabard`.
@@ -89,7 +94,7 @@ class Guard:
             clock: Returns POSIX seconds.
 
         Raises:
-            ConfigurationError: The home, the bundle or the policy is missing or not usable.
+            ConfigurationError: The home or the policy is missing or not usable.
         """
         place = Home.locate(home)
         source = policy if policy is not None else os.environ.get("TABARD_POLICY")
@@ -101,7 +106,6 @@ class Guard:
         store = SqliteStore(place.database)
         return cls(
             store=store,
-            bundle=TrustBundle.load(place.bundle, trust_domain=store.trust_domain),
             policy=compiled,
             audience=audience or default_audience(store.trust_domain),
             clock=clock,
@@ -139,12 +143,15 @@ class Guard:
             self._judge.sessions.add(session)
         return session
 
-    def admit(self, action: Action, *, session: Session | None = None) -> Permit:
+    def admit(
+        self, action: Action, *, session: Session | None = None, proof: str | None = None
+    ) -> Permit:
         """Admit one call, or refuse it; either way it is on record when this returns.
 
         Args:
             action: What is about to happen.
             session: Whose call it is; default the current session.
+            proof: Where the session's token is bound to a key: `make_proof` of this very call.
 
         Raises:
             AuthenticationFailed: No session, or one that is expired, closed, revoked or foreign.
@@ -153,23 +160,64 @@ class Guard:
         """
         with FailingClosed(name_of(action)):
             caller = session if session is not None else current_session()
-            return self._record(self._judge.judge(action, caller))
+            return self._record(self._judge.judge(action, caller, proof))
 
-    async def aadmit(self, action: Action, *, session: Session | None = None) -> Permit:
-        """The same as `admit`, for stores that wait on a network; SQLite answers inline."""
-        return self.admit(action, session=session)
+    async def aadmit(
+        self, action: Action, *, session: Session | None = None, proof: str | None = None
+    ) -> Permit:
+        """The same as `admit`, from an event loop: a credential is renewed beside it, not on it."""
+        caller = session if session is not None else current_session()
+        with FailingClosed(name_of(action)):
+            if type(caller) is Session and self._judge.is_renewal_due(caller):
+                await asyncio.to_thread(self._judge.renew_early, caller)
+        return self.admit(action, session=session, proof=proof)
 
-    def check(self, action: Action, *, session: Session | None = None) -> Decision:
+    def hand_over(
+        self,
+        session: Session,
+        agent: str | SpiffeId | Agent,
+        *,
+        mandate: Mandate,
+        ttl: float,
+        proof: str | None = None,
+    ) -> Session:
+        """Open the session of an agent that works for another; for `Session.delegate`."""
+        with FailingClosed("delegate"):
+            agents, now = self._store.agents(), read_clock(self._clock)
+        known = find_agent(agents, agent)
+        facts = delegated_facts(session, known, ttl=ttl, now=now)
+        with (
+            FailingClosed("delegate"),
+            self.admit(Delegation(known.name), session=session, proof=proof),
+        ):
+            child = Session(
+                guard=self,
+                found=Identified(agent=known, token=facts, source=None, now=now),
+                scope=session.scope,
+                on_behalf_of=session.on_behalf_of,
+                parent=session,
+                mandate=mandate,
+            )
+            with self._store.transaction(now) as transaction:
+                dead = _first_dead(child, transaction.liveness)
+                if dead is not None:
+                    raise dead.refusal(agent=child.spiffe_id, action="delegate")
+                transaction.append("session.open", child.fields())
+            self._judge.sessions.add(child)
+        return child
+
+    def check(
+        self, action: Action, *, session: Session | None = None, proof: str | None = None
+    ) -> Decision:
         """Decide and explain without side effects: nothing is admitted, nothing recorded."""
         caller = session if session is not None else current_session()
-        judged = self._judge.judge(action, caller)
+        judged = self._judge.judge(action, caller, proof)
         if judged.session is not None and judged.verdict.is_about_policy:
-            live = judged.session
             try:
-                liveness = self._store.liveness(live.spiffe_id, **live.token_facts)
+                dead = _first_dead(judged.session, self._store.liveness)
             except StoreError as error:
                 return Verdict.undecidable(error.code, "the store failed").decision
-            return (verdict_on(liveness) or judged.verdict).decision
+            return (dead or judged.verdict).decision
         return judged.verdict.decision
 
     def _record(self, judged: Judgement) -> Permit:
@@ -181,8 +229,11 @@ class Guard:
             with self._store.transaction(judged.now) as transaction:
                 # Read under the write lock: a `revoke` that has returned is seen by every process.
                 if session is not None:
-                    liveness = transaction.liveness(session.spiffe_id, **session.token_facts)
-                    verdict = verdict_on(liveness) or verdict
+                    verdict = _first_dead(session, transaction.liveness) or verdict
+                if judged.proof is not None and verdict.permits:
+                    proof = judged.proof
+                    if not transaction.refuse(proof.name, expires=proof.expires_at):
+                        verdict = PROOF_REPLAYED
                 while self._unwritten:
                     late.append(self._unwritten.popleft())
                     transaction.append(*late[-1])
@@ -271,6 +322,15 @@ class Guard:
         if not isinstance(user, str) or not user:
             raise ConfigurationError("on_behalf_of: expected the user's id as text")
         return pseudonym(self._store.secret, user)
+
+
+def _first_dead(session: Session, liveness: Callable[..., Liveness]) -> Verdict | None:
+    """The refusal of the first credential in a chain that no longer counts; None if all do."""
+    for one in session.chain:
+        verdict = verdict_on(liveness(one.spiffe_id, **one.token_facts))
+        if verdict is not None:
+            return verdict if one is session else verdict.of_another()
+    return None
 
 
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:

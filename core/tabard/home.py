@@ -53,14 +53,13 @@ class Home:
             )
         return cls(path, Path(store) if store else path / "state.db")
 
-    @property
-    def signing_key(self) -> Path:
-        """The authority's signing key."""
-        return self.path / "keys" / "issuer.pem"
+    def key_file(self, kid: str) -> Path:
+        """The private half of one of the authority's keys."""
+        return self.path / "keys" / f"{kid}.pem"
 
     @property
     def bundle(self) -> Path:
-        """The trust bundle: the public keys an enforcing process needs."""
+        """A copy of the trust bundle, for verifiers elsewhere."""
         return self.path / "bundle.json"
 
     @property

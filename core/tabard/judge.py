@@ -6,22 +6,26 @@ import logging
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.arguments import plain_arguments
 from tabard.clock import CLOCK_SKEW, Clock, read_clock
 from tabard.credentials import CredentialVerifier
+from tabard.delegation import decide_for
 from tabard.errors import AccessDenied, GuardUnavailable
+from tabard.identity.proof import VerifiedProof, verify_proof
 from tabard.login import renew
-from tabard.policy import Policy, decide
+from tabard.policy import Policy
 from tabard.session import Session
 from tabard.verdict import (
     FOREIGN_SESSION,
     MALFORMED,
     NO_IDENTITY,
+    PROOF_REQUIRED,
     SESSION_CLOSED,
     UNEXAMINABLE,
+    UNEXPECTED_PROOF,
     Verdict,
 )
 
@@ -40,6 +44,7 @@ class Judgement:
         arguments: Its arguments as plain values, or None when they could not be examined.
         session: Whose call it is; None when that is not established.
         now: POSIX seconds.
+        proof: The proof of possession to use up with the call, or None when none is needed.
     """
 
     verdict: Verdict
@@ -47,6 +52,7 @@ class Judgement:
     arguments: Mapping[str, object] | None
     session: Session | None
     now: float
+    proof: VerifiedProof | None = None
 
 
 class Judge:
@@ -58,7 +64,7 @@ class Judge:
         self._verifier = verifier
         self._clock = clock
 
-    def judge(self, action: Action, session: object) -> Judgement:
+    def judge(self, action: Action, session: object, proof: str | None = None) -> Judgement:
         """Judge a call without any side effect but the renewal of a credential."""
         known = session if type(session) is Session and session in self.sessions else None
         try:
@@ -74,9 +80,43 @@ class Judge:
             arguments = None
         if known is None:
             verdict = NO_IDENTITY if session is None else FOREIGN_SESSION
-        else:
-            verdict = self._check_session(known, now) or self._decide(action, arguments, known, now)
-        return Judgement(verdict, action, arguments, known, now)
+            return Judgement(verdict, action, arguments, None, now)
+        if type(action) is ToolCall and arguments is not None:
+            # Decided on the copy: what the caller does to its own arguments meanwhile is nothing.
+            action = replace(action, arguments=arguments)
+        return self._judge_session(Judgement(UNEXAMINABLE, action, arguments, known, now), proof)
+
+    def _judge_session(self, judged: Judgement, proof: str | None) -> Judgement:
+        """Who first, then what: the session, the proof of its key, the policy."""
+        session, action, now = judged.session, judged.action, judged.now
+        assert session is not None  # noqa: S101  the caller has looked
+        verdict = self._check_chain(session, now)
+        if verdict is not None or judged.arguments is None:
+            return replace(judged, verdict=verdict or UNEXAMINABLE)
+        held: VerifiedProof | None = None
+        try:
+            held = _check_proof(session, action, proof, now)
+        except AccessDenied as refusal:
+            return replace(judged, verdict=Verdict.of(refusal))
+        return replace(judged, verdict=self._decide(action, session, now), proof=held)
+
+    def is_renewal_due(self, session: Session) -> bool:
+        """Whether a credential in the chain is past half its life."""
+        now = read_clock(self._clock)
+        return any(one.source is not None and now >= one.renew_at for one in session.chain)
+
+    def renew_early(self, session: Session) -> None:
+        """Renew what is due in the calling thread; a failure shows when the call is judged."""
+        if session in self.sessions:
+            self._check_chain(session, read_clock(self._clock))
+
+    def _check_chain(self, session: Session, now: float) -> Verdict | None:
+        """The session is at work, and so is that of every agent it acts for."""
+        for one in session.chain:
+            verdict = self._check_session(one, now)
+            if verdict is not None:
+                return verdict if one is session else verdict.of_another()
+        return None
 
     def _check_session(self, session: Session, now: float) -> Verdict | None:
         """The session is open, the clock has not gone back, and the credential is alive."""
@@ -94,24 +134,30 @@ class Judge:
             return Verdict.unidentified("token_expired", "the session's credential has expired")
         return None
 
-    def _decide(
-        self,
-        action: Action,
-        arguments: Mapping[str, object] | None,
-        session: Session,
-        now: float,
-    ) -> Verdict:
-        if arguments is None:
-            return UNEXAMINABLE
-        if type(action) is ToolCall:
-            # Decided on the copy: what the caller does to its own arguments meanwhile is nothing.
-            action = ToolCall(action.name, arguments, injected=action.injected)
+    def _decide(self, action: Action, session: Session, now: float) -> Verdict:
         try:
-            return Verdict(decide(session.agent, action, self.policy, now, scope=session.scope))
+            return Verdict(decide_for(session, action, self.policy, now))
         except Exception as error:
             kind = type(error).__name__
             _log.error("a call was refused because the policy could not be evaluated: %s", kind)
             return Verdict.undecidable("policy", f"the policy could not be evaluated: {kind}")
+
+
+def _check_proof(
+    session: Session, action: Action, proof: str | None, now: float
+) -> VerifiedProof | None:
+    """Where the token is bound to a key, the call comes with a proof of it; else with none.
+
+    Raises:
+        AuthenticationFailed: It is missing, does not hold, or is not wanted.
+    """
+    if session.token.bound_to is None:
+        if proof is not None:
+            raise UNEXPECTED_PROOF.refusal(agent=session.spiffe_id)
+        return None
+    if proof is None:
+        raise PROOF_REQUIRED.refusal(agent=session.spiffe_id)
+    return verify_proof(proof, token=session.token, action=action, now=now)
 
 
 def _is_well_formed(action: Action) -> bool:

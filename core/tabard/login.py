@@ -8,9 +8,14 @@ from dataclasses import dataclass
 
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock
-from tabard.credentials import CredentialVerifier, hold
+from tabard.credentials import CredentialVerifier, hold, text_of
+from tabard.environment import credential_from_environment
 from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, StoreError
 from tabard.identity import Agent, VerifiedToken, fingerprint
+from tabard.identity.api_key import JOIN_PREFIX
+from tabard.identity.credential_file import CredentialFile
+from tabard.identity.x509_svid import X509Svid
+from tabard.keyring import Keyring
 from tabard.session import CredentialSource, Session
 from tabard.store import Store
 from tabard.verdict import UNREGISTERED, verdict_on
@@ -20,7 +25,9 @@ _log = logging.getLogger("tabard")
 RENEWAL_RETRY = 5.0
 """Seconds between two attempts to renew while the old credential is still alive."""
 
-Credential = str | bytes | CredentialSource
+Credential = str | bytes | os.PathLike[str] | X509Svid | CredentialSource
+"""A token, an API key, a join token or an X.509-SVID as text or bytes; a file with one of these in
+it; or a source that hands one out whenever it is asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +51,24 @@ def identify(
         StoreError: The store failed.
     """
     now = read_clock(clock)
-    if credential is None:
-        credential = os.environ.get("TABARD_CREDENTIAL") or None
-    source = credential if isinstance(credential, CredentialSource) else None
-    text: str | bytes | None = None
+    held: str | bytes | X509Svid | None = None
     try:
-        text = _fetch(credential)
-        token = verifier.verify(text)
+        if credential is None:
+            credential = credential_from_environment(verifier.audience, clock)
+        if isinstance(credential, os.PathLike):
+            credential = CredentialFile(credential)
+        held = _fetch(credential)
+        source = credential if isinstance(credential, CredentialSource) else None
+        if text_of(held).startswith(JOIN_PREFIX):
+            # Used up now, wherever it came from: the session goes on under what it was given.
+            held, source = Keyring(store, clock).redeem(text_of(held)), None
+        token = verifier.verify(held)
         agent = _find_live(store, token)
     except AccessDenied as refusal:
-        _record_failure(store, refusal, text, now)
+        _record_failure(store, refusal, held, now)
         raise
     # An API key is exchanged again when the session is half through; a token ends when it ends.
-    return Identified(agent=agent, token=token, source=source or hold(text), now=now)
+    return Identified(agent=agent, token=token, source=source or hold(held), now=now)
 
 
 def _find_live(store: Store, token: VerifiedToken) -> Agent:
@@ -66,20 +78,20 @@ def _find_live(store: Store, token: VerifiedToken) -> Agent:
         AuthenticationFailed: It is not registered, or the token has been revoked.
     """
     name = str(token.spiffe_id)
-    dead = verdict_on(store.liveness(name, jti=token.jti, issued_at=token.issued_at))
+    dead = verdict_on(store.liveness(name, names=token.revocable_by, issued_at=token.issued_at))
     agent = store.find_agent(name)
     if dead is not None or agent is None:
         raise (dead or UNREGISTERED).refusal(agent=name)
     return agent
 
 
-def _fetch(credential: Credential | None) -> str | bytes:
-    """The token itself, from wherever it comes."""
+def _fetch(credential: object) -> str | bytes | X509Svid:
+    """The credential itself, from wherever it comes."""
     if credential is None:
         raise AuthenticationFailed(
             code="no_identity", reason="no credential was given and $TABARD_CREDENTIAL is empty"
         )
-    if isinstance(credential, str | bytes):
+    if isinstance(credential, str | bytes | X509Svid):
         return credential
     if not isinstance(credential, CredentialSource):
         raise AuthenticationFailed(
@@ -97,7 +109,7 @@ def _fetch(credential: Credential | None) -> str | bytes:
 
 
 def _record_failure(
-    store: Store, refusal: AccessDenied, credential: str | bytes | None, now: float
+    store: Store, refusal: AccessDenied, credential: str | bytes | X509Svid | None, now: float
 ) -> None:
     """Keep the failed attempt: its code and the credential's fingerprint, never the credential."""
     members = {

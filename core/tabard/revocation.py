@@ -68,7 +68,7 @@ class Revocations:
         # A token's `iat` may lie in the future by the skew of two clocks, or by an eviction.
         longest = MAX_LIFETIME + 2 * int(CLOCK_SKEW)
         with self._store.transaction(now) as transaction:
-            transaction.deny_token(jti, expires=int(now) + longest)
+            transaction.refuse(jti, expires=int(now) + longest)
             transaction.append("token.revoked", f'"cred":{encode({"jti": jti})},{why}')
 
 

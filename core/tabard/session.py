@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, runtime_checkable
 
 from tabard.audit.fields import encode
-from tabard.identity import Agent, VerifiedToken
+from tabard.delegation import DEFAULT_TTL, Mandate
+from tabard.identity import Agent, SpiffeId, VerifiedToken
 from tabard.store.writer import current_instance
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ _current: ContextVar[tuple[Session, ...]] = ContextVar("tabard_session", default
 
 
 class TokenFacts(TypedDict):
-    """What tells one token from another of the same agent."""
+    """What liveness is asked about, beside the agent."""
 
-    jti: str
+    names: tuple[str, str, str]
     issued_at: int
 
 
@@ -50,11 +51,14 @@ class Session:
         spiffe_id: The agent's SPIFFE ID as text.
         guard: The guard that verified it and admits its calls.
         token: The facts of the credential in use; not the credential.
+        token_facts: What liveness is asked about, beside the agent.
         source: Where the next credential comes from, or None.
         renew_at: POSIX seconds from which the next credential is asked for.
         seen_at: POSIX seconds of the latest call; a clock that goes back behind it is refused.
         scope: The data scope bound by the host application; read-only.
         on_behalf_of: Keyed pseudonym of the user the agent works for, or None.
+        chain: This session and those of the agents it acts for, nearest first.
+        mandate: What was handed over to it, or None when it acts for no agent.
     """
 
     __slots__ = (
@@ -63,9 +67,11 @@ class Session:
         "_fields",
         "_fields_of",
         "agent",
+        "chain",
         "guard",
         "id",
         "lock",
+        "mandate",
         "on_behalf_of",
         "renew_at",
         "scope",
@@ -73,6 +79,7 @@ class Session:
         "source",
         "spiffe_id",
         "token",
+        "token_facts",
     )
 
     def __init__(
@@ -82,7 +89,11 @@ class Session:
         found: Identified,
         scope: Mapping[str, Any],
         on_behalf_of: str | None,
+        parent: Session | None = None,
+        mandate: Mandate | None = None,
     ) -> None:
+        self.mandate = mandate
+        self.chain: tuple[Session, ...] = (self, *(() if parent is None else parent.chain))
         self.id = os.urandom(12).hex()
         self.guard = guard
         self.agent: Agent = found.agent
@@ -105,20 +116,50 @@ class Session:
         """Whether the session was ended."""
         return self._closed
 
-    @property
-    def token_facts(self) -> TokenFacts:
-        """What liveness is asked about: the token in use."""
-        return {"jti": self.token.jti, "issued_at": self.token.issued_at}
-
     def accept(self, token: VerifiedToken) -> None:
         """Go on under a renewed token of the same agent; for the guard."""
         self.token = token
+        self.token_facts: TokenFacts = {
+            "names": token.revocable_by,
+            "issued_at": token.issued_at,
+        }
         began = max(token.issued_at, self.seen_at)
         self.renew_at = began + (token.expires_at - began) / 2
         self._fields_of: tuple[int, str] | None = None
 
+    def delegate(
+        self,
+        agent: str | SpiffeId | Agent,
+        *,
+        tools: Iterable[str],
+        models: Iterable[str] | None = None,
+        ttl: float = DEFAULT_TTL,
+        proof: str | None = None,
+    ) -> Session:
+        """Let another agent work for this one, with the rights of both and no more than given here.
+
+        Args:
+            agent: Who takes over; this agent's policy has to name it under `delegates_to`.
+            tools: The tools and retrievers it may use, as names or patterns.
+            models: The models it may use; default those both policies allow.
+            ttl: Seconds it lasts, at most 3600; it ends with this session in any case.
+            proof: Where this session's token is bound to a key: the proof for this call.
+
+        Returns:
+            The other agent's session; use it as `with session.delegate(...):`.
+
+        Raises:
+            NotPermitted: The policy does not allow it, or the chain is four agents long already.
+            AuthenticationFailed: One of the agents is revoked, or this session is at its end.
+            ConfigurationError: No such agent, no such pattern, or a `ttl` out of bounds.
+            GuardUnavailable: Tabard could not decide or could not keep the record.
+        """
+        return self.guard.hand_over(
+            self, agent, mandate=Mandate.of(tools, models), ttl=ttl, proof=proof
+        )
+
     def close(self) -> None:
-        """End the session: every later call of it is refused."""
+        """End the session: every later call of it, and of those that act for it, is refused."""
         with self.lock:
             was_closed, self._closed = self._closed, True
         if not was_closed:
@@ -129,7 +170,7 @@ class Session:
         token = self.token
         key = (os.getpid(), token.jti)
         if self._fields_of != key:
-            members = {
+            members: dict[str, Any] = {
                 "agent": {
                     "id": self.spiffe_id,
                     "name": self.agent.name,
@@ -148,6 +189,8 @@ class Session:
                 "on_behalf_of": self.on_behalf_of,
                 "scope": sorted(self.scope),
             }
+            if len(self.chain) > 1:
+                members["act"] = _actors(self.chain[1:])
             self._fields, self._fields_of = encode(members)[1:-1], key
         return self._fields
 
@@ -177,6 +220,13 @@ class Session:
     def __reduce__(self) -> Any:
         """A session belongs to its process."""
         raise TypeError("a session cannot be pickled or copied; log in again where it is needed")
+
+
+def _actors(chain: tuple[Session, ...]) -> dict[str, Any]:
+    """The agents a session acts for, as nested `act` members (RFC 8693, section 4.1)."""
+    first, rest = chain[0], chain[1:]
+    actor: dict[str, Any] = {"sub": first.spiffe_id, "session": first.id}
+    return {**actor, "act": _actors(rest)} if rest else actor
 
 
 def current_session() -> Session | None:

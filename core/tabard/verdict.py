@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, NotPermitted
 from tabard.identity.agent import Liveness
@@ -41,6 +41,11 @@ class Verdict:
         """The verdict that a refusal raised further down stands for."""
         return cls(Decision(effect="deny", code=refusal.code, reason=refusal.reason), type(refusal))
 
+    def of_another(self) -> Verdict:
+        """The same about an agent that the caller acts for."""
+        reason = f"an agent that this one acts for: {self.decision.reason}"
+        return replace(self, decision=replace(self.decision, reason=reason))
+
     def refusal(self, *, agent: str | None, action: str | None = None) -> AccessDenied:
         """The exception to raise for this denial."""
         decision = self.decision
@@ -69,6 +74,13 @@ FOREIGN_SESSION = Verdict.unidentified(
     "foreign_session", "the session was not made by this guard's login"
 )
 SESSION_CLOSED = Verdict.unidentified("session_closed", "the session has been closed")
+PROOF_REQUIRED = Verdict.unidentified(
+    "proof_required", "the credential is bound to a key; the call needs a proof made with it"
+)
+PROOF_REPLAYED = Verdict.unidentified("proof_replayed", "the proof has been used before")
+UNEXPECTED_PROOF = Verdict.unidentified(
+    "unexpected_proof", "a proof was given for a credential that is not bound to a key"
+)
 MALFORMED = Verdict(
     Decision(effect="deny", code="malformed_action", reason="the action is not one tabard knows")
 )

@@ -199,9 +199,9 @@ class TestAudit:
         database.close()
         code, _, err = tabard("audit", "verify", home=used)
         assert code == 1
-        assert "entry 9 was changed" in err
+        assert "entry 11 was changed" in err
         code, out, _ = tabard("audit", "verify", "--json", home=used)
-        assert (code, json.loads(out)["entry"]) == (1, 9)
+        assert (code, json.loads(out)["entry"]) == (1, 11)
 
     def test_control_characters_do_not_reach_the_terminal(
         self, used: Path, authority: Authority

@@ -68,12 +68,16 @@ class TestFormat:
     @pytest.mark.parametrize(
         "change",
         [lambda k: k[:-1], lambda k: k + "A", lambda k: k + "\n", lambda k: k.upper(),
-         lambda k: k.replace("tbk_", "tbj_"), lambda k: "tbk_", lambda k: k + k,
+         lambda k: "tbk_", lambda k: k + k,
          lambda k: k[:-1] + "é", lambda k: "tbk_" + "A" * 1_000_000],
     )  # fmt: skip
     def test_other_shapes(self, guard: Guard, key: str, change: Any) -> None:
         """Anything that is not exactly a key is malformed."""
         assert refused(guard, change(key)) in ("malformed", "too_long")
+
+    def test_other_kind(self, guard: Guard, key: str) -> None:
+        """A key is no join token: the prefix is under the checksum, and in the registry."""
+        assert refused(guard, key.replace("tbk_", "tbj_")) == "bad_checksum"
 
     @settings(max_examples=100, deadline=None)
     @given(st.text(max_size=80))

@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
-from tabard import AuthenticationFailed, Authority, ConfigurationError, Guard, StoreError
-from tabard.identity import SpiffeId
+from tabard import (
+    AuthenticationFailed,
+    Authority,
+    ConfigurationError,
+    Guard,
+    GuardUnavailable,
+    StoreError,
+)
+from tabard.identity import SigningKey, SpiffeId, TrustBundle, mint_token
 
 CLAIMS = "spiffe://acme.example/env/prod/team/claims/agent/claims-agent"
 
@@ -29,18 +36,20 @@ class TestHome:
     def test_modes(self, home: Path, authority: Authority) -> None:
         """The home and its keys are for their owner only."""
         modes = {
-            path: stat.S_IMODE((home / path).stat().st_mode)
-            for path in (".", "keys", "keys/issuer.pem", "state.db")
+            path: stat.S_IMODE((home / path).stat().st_mode) for path in (".", "keys", "state.db")
         }
-        assert modes == {".": 0o700, "keys": 0o700, "keys/issuer.pem": 0o600, "state.db": 0o600}
+        assert modes == {".": 0o700, "keys": 0o700, "state.db": 0o600}
+        files = list((home / "keys").iterdir())
+        assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
 
     def test_opened_again_is_the_same(self, home: Path, authority: Authority) -> None:
         """Opening a home again keeps its key, its agents and its trust domain."""
-        before = (home / "keys" / "issuer.pem").read_bytes()
+        before = {file.name: file.read_bytes() for file in (home / "keys").iterdir()}
         with Authority.open(home) as again:
             assert again.trust_domain == "acme.example"
             assert [a.name for a in again.agents()] == ["analytics-agent", "claims-agent"]
-        assert (home / "keys" / "issuer.pem").read_bytes() == before
+            assert again.issuer.keys() == authority.issuer.keys()
+        assert {file.name: file.read_bytes() for file in (home / "keys").iterdir()} == before
 
     def test_another_trust_domain(self, home: Path, authority: Authority) -> None:
         """A home belongs to one trust domain."""
@@ -60,21 +69,20 @@ class TestHome:
             Authority.open(tmp_path / "new", trust_domain=name)
         assert not (tmp_path / "new").exists()
 
-    @pytest.mark.parametrize(
-        ("path", "mode"), [("keys/issuer.pem", 0o640), ("keys/issuer.pem", 0o604), ("keys", 0o750)]
-    )
+    @pytest.mark.parametrize(("path", "mode"), [("key", 0o640), ("key", 0o604), ("keys", 0o750)])
     def test_key_others_can_read(
         self, home: Path, authority: Authority, path: str, mode: int
     ) -> None:
         """A key that others can read is refused; found and expected mode are named."""
-        (home / path).chmod(mode)
+        place = home / "keys" if path == "keys" else token_key_file(home, authority)
+        place.chmod(mode)
         with pytest.raises(ConfigurationError, match=f"mode {mode:04o}, expected") as caught:
             Authority.open(home)
-        assert str(home / path) in str(caught.value)
+        assert str(place) in str(caught.value)
 
     def test_missing_key(self, home: Path, authority: Authority) -> None:
         """A home whose key is gone says so, and still enforces."""
-        (home / "keys" / "issuer.pem").unlink()
+        token_key_file(home, authority).unlink()
         with pytest.raises(ConfigurationError, match="the signing key is missing"):
             Authority.open(home)
 
@@ -83,7 +91,7 @@ class TestHome:
     ) -> None:
         """An enforcing process works without the signing key."""
         token = authority.issue("claims-agent")
-        (home / "keys" / "issuer.pem").unlink()
+        token_key_file(home, authority).unlink()
         with Guard.open(home, policy=policy_text, clock=clock) as guard:
             assert guard.login(token).agent.name == "claims-agent"
 
@@ -91,12 +99,31 @@ class TestHome:
         "content", [b"", b"not json", b"{}", b'{"keys": [], "keys": []}', b"\xff"]
     )
     def test_damaged_bundle(
-        self, home: Path, authority: Authority, policy_text: str, content: bytes
+        self, home: Path, authority: Authority, guard: Guard, content: bytes
     ) -> None:
-        """A damaged trust bundle is named; nothing is trusted instead."""
-        (home / "bundle.json").write_bytes(content)
-        with pytest.raises(ConfigurationError, match=r"bundle\.json"):
-            Guard.open(home, policy=policy_text)
+        """A damaged trust bundle refuses every login; nothing is trusted instead."""
+        token = authority.issue("claims-agent")
+        database = sqlite3.connect(home / "state.db", isolation_level=None)
+        database.execute("UPDATE trust_bundle SET document = ?", [content.decode("latin-1")])
+        with pytest.raises(GuardUnavailable, match="bundle: trust bundle"):
+            guard.login(token)
+
+    def test_published_bundle_decides_nothing(
+        self, home: Path, authority: Authority, guard: Guard
+    ) -> None:
+        """`bundle.json` is a copy for others: what is written into it is trusted by no guard."""
+        stranger = SigningKey.generate()
+        TrustBundle.of(stranger, trust_domain="acme.example").save(home / "bundle.json")
+        token = mint_token(
+            stranger,
+            subject=authority.find("claims-agent").spiffe_id,
+            audience="spiffe://acme.example/guard",
+            issued_at=1_800_000_000,
+            lifetime=60,
+        )
+        with pytest.raises(AuthenticationFailed, match="unknown_key"):
+            guard.login(token)
+        assert guard.login(authority.issue("claims-agent"))
 
     def test_home_that_is_a_file(self, tmp_path: Path) -> None:
         """A home that is a file is named."""
@@ -130,10 +157,16 @@ class TestHome:
         assert not (tmp_path / "there" / "state.db").exists()
 
 
+def token_key_file(home: Path, authority: Authority) -> Path:
+    """Where the key lies that signs tokens now."""
+    [key] = [k for k in authority.issuer.keys() if (k.use, k.state) == ("jwt-svid", "active")]
+    return home / "keys" / f"{key.kid}.pem"
+
+
 def _open_and_report(home: Path, queue: Any) -> None:
     with Authority.open(home, trust_domain="acme.example") as authority:
         authority.register(f"agent-{os.getpid()}", team="t", environment="dev")
-        queue.put((home / "keys" / "issuer.pem").read_bytes())
+        queue.put(token_key_file(home, authority).read_bytes())
 
 
 def test_home_created_by_many_processes_at_once(home: Path) -> None:
@@ -229,10 +262,8 @@ class TestIssue:
         self, home: Path, authority: Authority, guard: Guard, clock: Any
     ) -> None:
         """A well-signed token for an identity nobody registered is refused."""
-        from tabard.identity import SigningKey, mint_token
-
         token = mint_token(
-            SigningKey.load(home / "keys" / "issuer.pem"),
+            SigningKey.load(token_key_file(home, authority)),
             subject=SpiffeId.parse("spiffe://acme.example/env/prod/team/x/agent/ghost"),
             audience="spiffe://acme.example/guard",
             issued_at=clock.now,
@@ -255,7 +286,7 @@ class TestIssue:
         text = str(list(guard.records()))
         types = [r["type"] for r in guard.records()]
         assert types == [
-            "writer.open", "agent.registered", "agent.registered", "agent.issued", "agent.revoked",
+            "writer.open", "issuer.key", "issuer.key", "agent.registered", "agent.registered", "agent.issued", "agent.revoked",
         ]  # fmt: skip
         assert token not in text
         assert token.split(".")[2] not in text

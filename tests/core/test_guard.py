@@ -403,7 +403,7 @@ class TestFailingClosed:
         def explode(*_: Any, **__: Any) -> None:
             raise NotImplementedError("secret detail")
 
-        monkeypatch.setattr("tabard.judge.decide", explode)
+        monkeypatch.setattr("tabard.delegation.decide", explode)
         error = refuse(guard, ALLOWED, session)
         assert isinstance(error, GuardUnavailable)
         assert error.code == "policy"

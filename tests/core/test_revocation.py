@@ -125,7 +125,7 @@ class TestToken:
             guard.login(token)
         clock.now += 10_000
         authority.revoke_token("y" * 22, reason="another")
-        rows = sqlite3.connect(home / "state.db").execute("SELECT jti FROM denied_token")
+        rows = sqlite3.connect(home / "state.db").execute("SELECT name FROM refused")
         assert rows.fetchall() == [("y" * 22,)]
 
     @pytest.mark.parametrize("jti", ["", "short", None, 7, "x" * 65, "a b" * 8, "x" * 21 + "\n"])
@@ -179,7 +179,7 @@ class TestBan:
         authority.revoke_token("x" * 22, reason="r2")
         authority.revoke("claims-agent", reason="r3", author="bob")
         authority.unban("claims-agent", reason="r4", author="bob")
-        found = [(r["type"], r["reason"], r["author"]) for r in guard.records() if "author" in r]
+        found = [(r["type"], r["reason"], r["author"]) for r in guard.records() if "reason" in r]
         assert found == [
             ("agent.evicted", "r1", "ada"),
             ("token.revoked", "r2", None),
@@ -225,8 +225,8 @@ def test_home_of_the_first_version(home: Path, policy_text: str, clock: Any) -> 
         authority.revoke("claims-agent", reason="x")
     database = sqlite3.connect(home / "state.db", isolation_level=None)
     database.execute("ALTER TABLE agent DROP COLUMN min_iat")
-    database.execute("DROP TABLE denied_token")
-    database.execute("DROP TABLE api_key")
+    for table in ("refused", "api_key", "issuer_key", "trust_bundle"):
+        database.execute(f"DROP TABLE {table}")
     database.execute(
         "DELETE FROM _sqlite_migrations WHERE name > '0001'  AND name NOT LIKE '0001%'"
     )
@@ -240,4 +240,4 @@ def test_home_of_the_first_version(home: Path, policy_text: str, clock: Any) -> 
         with Guard.open(home, policy=policy_text, clock=clock) as guard:
             assert guard.login(authority.issue("analytics-agent"))
             assert guard.verify().records > 0
-    assert schema.VERSION == 3
+    assert schema.VERSION == 4

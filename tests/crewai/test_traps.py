@@ -28,7 +28,9 @@ def explode(*_: Any, **__: Any) -> None:
 
 class TestHooks:
     @BOTH
-    @pytest.mark.parametrize("where", ["tabard_crewai.model_hooks.admit", "tabard.judge.decide"])
+    @pytest.mark.parametrize(
+        "where", ["tabard_crewai.model_hooks.admit", "tabard.delegation.decide"]
+    )
     def test_internal_error_blocks_the_tool(
         self,
         native: bool,

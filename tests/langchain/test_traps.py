@@ -86,7 +86,9 @@ class TestHandlerCannotBeWeakened:
             handler.on_tool_start(None, "x", run_id=None)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("error", [NotImplementedError, KeyError, RecursionError, MemoryError])
-    @pytest.mark.parametrize("where", ["tabard.judge.decide", "tabard_langchain.handler.admit"])
+    @pytest.mark.parametrize(
+        "where", ["tabard.delegation.decide", "tabard_langchain.handler.admit"]
+    )
     def test_error_that_langchain_special_cases(
         self,
         error: type[Exception],

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from tabard.authority import DEFAULT_KEY_DAYS, DEFAULT_LIFETIME, Authority
+from tabard.authority import DEFAULT_LIFETIME, Authority
 from tabard.cli.output import AsJson, Author, Reason, print_json, print_table, say
 from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.identity import Agent
 from tabard.identity.agent import find_agent
+from tabard.keyring import DEFAULT_KEY_DAYS
 from tabard.store import SqliteStore
 
 app = typer.Typer(help="Registered agents.", no_args_is_help=True)

@@ -4,6 +4,7 @@ from tabard.identity.agent import Agent
 from tabard.identity.bundle import TrustBundle
 from tabard.identity.jwt_svid import JwtSvidVerifier
 from tabard.identity.keys import SigningKey
+from tabard.identity.proof import make_proof
 from tabard.identity.source import RenewingSource
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.token import mint_token
@@ -20,5 +21,6 @@ __all__ = [
     "TrustBundle",
     "VerifiedToken",
     "fingerprint",
+    "make_proof",
     "mint_token",
 ]

@@ -1,5 +1,8 @@
 """A unique API key: long-lived, so it is exchanged at login for a short session, never used as one.
 
+A join token is of the same make, and good for one login within minutes. The two begin differently,
+so neither can serve as the other.
+
 `tbk_<id>_<secret><checksum>`: 10 base62 characters of public id, 43 of secret (256 bits), 6 of
 CRC32 over all before. The checksum refuses a typo before any store is asked; the prefix lets a
 scanner find a key that was committed. Only SHA-256 of the key is kept, which is enough for 256
@@ -14,14 +17,19 @@ import secrets
 import string
 import zlib
 from dataclasses import dataclass
+from typing import Literal
 
 from tabard.errors import AuthenticationFailed
 
 PREFIX = "tbk_"
+JOIN_PREFIX = "tbj_"
+KeyKind = Literal["key", "join", "joined"]
+"""An API key; a join token; or what a join token was exchanged for, which no one ever sees."""
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _ID, _SECRET, _CHECKSUM = 10, 43, 6
 _SHAPE = re.compile(
-    rf"{PREFIX}([0-9A-Za-z]{{{_ID}}})_[0-9A-Za-z]{{{_SECRET + _CHECKSUM}}}", re.ASCII
+    rf"((?:{PREFIX}|{JOIN_PREFIX})[0-9A-Za-z]{{{_ID}}})_[0-9A-Za-z]{{{_SECRET + _CHECKSUM}}}",
+    re.ASCII,
 )
 
 
@@ -30,12 +38,13 @@ class ApiKey:
     """What is kept of a key; never the key.
 
     Attributes:
-        id: Its public name, `tbk_` and ten characters.
+        id: Its public name, the prefix and ten characters.
         spiffe_id: Whose it is.
         digest: SHA-256 of the key.
         created_at: POSIX seconds.
         expires_at: POSIX seconds; it holds strictly before.
-        revoked: Whether it was taken back.
+        revoked: Whether it was taken back; of a join token, or used.
+        kind: What it may be used as.
     """
 
     id: str
@@ -44,15 +53,16 @@ class ApiKey:
     created_at: int
     expires_at: int
     revoked: bool = False
+    kind: KeyKind = "key"
 
     def is_live(self, now: float) -> bool:
         """Whether it neither expired nor was taken back."""
         return not self.revoked and now < self.expires_at
 
 
-def new_api_key() -> str:
-    """A new random key."""
-    head = f"{PREFIX}{_random(_ID)}_{_random(_SECRET)}"
+def new_api_key(prefix: str = PREFIX) -> str:
+    """A new random key, or join token."""
+    head = f"{prefix}{_random(_ID)}_{_random(_SECRET)}"
     return head + _checksum(head)
 
 
@@ -67,7 +77,7 @@ def id_of(text: str) -> str:
         raise AuthenticationFailed(code="malformed", reason="the credential is not an API key")
     if _checksum(text[:-_CHECKSUM]) != text[-_CHECKSUM:]:
         raise AuthenticationFailed(code="bad_checksum", reason="the API key has a typo in it")
-    return PREFIX + match[1]
+    return match[1]
 
 
 def digest_of(text: str) -> bytes:

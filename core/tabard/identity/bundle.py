@@ -15,10 +15,11 @@ from typing import Any, Self
 from cryptography import x509
 
 from tabard.errors import ConfigurationError
-from tabard.identity.bundle_keys import BundleKey, element_of, read_element
+from tabard.identity.bundle_keys import BundleKey, authority_id, element_of, read_element
 from tabard.identity.draft import draft_of
 from tabard.identity.encoding import plain
-from tabard.identity.keys import SigningKey, why
+from tabard.identity.keys import SigningKey
+from tabard.identity.private_file import why
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import parse_object
 
@@ -161,9 +162,9 @@ class TrustBundle:
         return self._keys.get(kid)
 
     @property
-    def key_ids(self) -> frozenset[str]:
-        """The ids of every key for tokens."""
-        return frozenset(self._keys)
+    def every_key_id(self) -> frozenset[str]:
+        """The ids of every key and of every certificate authority's key."""
+        return frozenset(self._keys) | {authority_id(one) for one in self.authorities}
 
     def __len__(self) -> int:
         """How many keys are trusted for tokens."""

@@ -7,16 +7,19 @@ unknown `use` or key type is left out, and one that is damaged makes the whole b
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt import get_algorithm_by_name
 
 from tabard.errors import ConfigurationError
-from tabard.identity.encoding import unbase64url
+from tabard.identity.encoding import base64url, unbase64url
 
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _CURVES: dict[str, tuple[ec.EllipticCurve, int, str]] = {
@@ -135,17 +138,29 @@ def _read_authority(element: Mapping[str, Any], where: str) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(base64.b64decode(chain[0], validate=True))
         extension = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        authority_id(certificate)
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.InvalidVersion,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+    ):
         raise ConfigurationError(f"{where}: `x5c` is no certificate of an authority") from None
     if not extension.value.ca:
         raise ConfigurationError(f"{where}: `x5c` is no certificate of an authority")
     return certificate
 
 
+def authority_id(certificate: x509.Certificate) -> str:
+    """The stable id of an authority's key: base64url of SHA-256 over its SubjectPublicKeyInfo."""
+    info = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64url(hashlib.sha256(info).digest())
+
+
 def element_of(certificate: x509.Certificate) -> dict[str, Any]:
     """The bundle element of a P-256 certificate authority."""
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     from tabard.identity.keys import public_jwk
 
     key = certificate.public_key()

@@ -15,7 +15,7 @@ from tabard.errors import ConfigurationError
 from tabard.identity.bundle import TrustBundle
 from tabard.identity.compact import read_compact, refuse
 from tabard.identity.encoding import base64url
-from tabard.identity.token import JWT_SVID, MAX_LIFETIME, is_token_id, new_token_id
+from tabard.identity.token import JWT_SVID, is_token_id, new_token_id
 from tabard.identity.verified import VerifiedToken
 from tabard.identity.verifier import (
     check_period,

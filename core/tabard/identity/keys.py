@@ -5,25 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeGuard
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tabard.errors import ConfigurationError
 from tabard.identity.draft import draft_of
 from tabard.identity.encoding import base64url
+from tabard.identity.private_file import check_private, read_private, why
 
 COORDINATE = 32
 """Bytes of one coordinate of a P-256 point."""
-
-_MAX_FILE = 65_536
-"""Bytes that are read of a key file; a key has about 240."""
 
 
 class SigningKey:
@@ -53,7 +49,7 @@ class SigningKey:
         Raises:
             ConfigurationError: It is missing, readable by others, or not a P-256 private key.
         """
-        data = _read_private(Path(path))
+        data = read_private(Path(path), what="key", folder_too=True)
         try:
             key = serialization.load_pem_private_key(data, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -82,7 +78,7 @@ class SigningKey:
         place = Path(path)
         try:
             place.parent.mkdir(mode=0o700, exist_ok=True)
-            _check_private(place.parent, place.parent.stat(), 0o700)
+            check_private(place.parent, place.parent.stat(), 0o700)
             with draft_of(place, pem, mode=0o600) as draft:
                 os.link(draft, place)
         except (OSError, ValueError) as error:
@@ -94,6 +90,15 @@ class SigningKey:
 
         signature: bytes = get_algorithm_by_name("ES256").sign(message, self._key)
         return signature
+
+    def sign_certificate(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        """Sign a certificate (ECDSA with SHA-256)."""
+        return builder.sign(self._key, hashes.SHA256())
+
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """The public key."""
+        return self._key.public_key()
 
     @property
     def jwk(self) -> dict[str, str]:
@@ -122,50 +127,5 @@ def thumbprint(jwk: dict[str, str]) -> str:
     return base64url(hashlib.sha256(text.encode()).digest())
 
 
-def why(error: OSError | ValueError) -> str:
-    """Why a file could not be reached, in the system's words."""
-    return getattr(error, "strerror", None) or "not a path"
-
-
 def _is_p256(key: object) -> TypeGuard[ec.EllipticCurvePrivateKey]:
     return isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp256r1"
-
-
-def _read_private(path: Path) -> bytes:
-    """What is in a file that, like its folder, belongs to us and nobody else can read.
-
-    Looked at and read through one descriptor, in the folder that was looked at: nothing can be put
-    in its place between the two.
-    """
-    try:
-        with _opened(path.parent, os.O_DIRECTORY) as folder:
-            _check_private(path.parent, os.fstat(folder), 0o700)
-            # A pipe in its place would make us wait for ever without O_NONBLOCK.
-            with _opened(path.name, os.O_NONBLOCK, folder) as file:
-                found = os.fstat(file)
-                if not stat.S_ISREG(found.st_mode):
-                    raise ConfigurationError(f"{path}: expected a key file, found something else")
-                _check_private(path, found, 0o600)
-                return os.read(file, _MAX_FILE)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: no readable key: {why(error)}") from None
-
-
-@contextmanager
-def _opened(path: str | Path, flags: int, folder: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | flags, dir_fd=folder)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _check_private(place: Path, found: os.stat_result, expected: int) -> None:
-    mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o077:
-        raise ConfigurationError(
-            f"{place}: others can get at it (mode {mode:04o}, expected {expected:04o}); "
-            "chmod it, and treat a key that lay there as exposed unless you know better"
-        )
-    if found.st_uid not in (os.geteuid(), 0):
-        raise ConfigurationError(f"{place}: belongs to another user (uid {found.st_uid})")

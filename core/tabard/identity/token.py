@@ -85,7 +85,7 @@ def mint_token(
     }
     if bound_to is not None:
         claims["cnf"] = {"jkt": bound_to}
-    message = f"{_encode(header)}.{_encode(claims)}"
+    message = f"{encode_part(header)}.{encode_part(claims)}"
     return f"{message}.{base64url(key.sign(message.encode('ascii')))}"
 
 
@@ -108,5 +108,6 @@ def _check_facts(
             )
 
 
-def _encode(part: Mapping[str, object]) -> str:
+def encode_part(part: Mapping[str, object]) -> str:
+    """A header or claims as base64url of JSON."""
     return base64url(json.dumps(part, separators=(",", ":")).encode())

@@ -9,6 +9,8 @@ from typing import Protocol, Self
 from tabard.audit.verify import StoredRecord
 from tabard.identity.agent import Agent, Liveness, Status
 from tabard.identity.api_key import ApiKey
+from tabard.identity.issuer_key import IssuerKey
+from tabard.identity.trusted_domain import TrustedDomain
 
 
 class Transaction(Protocol):
@@ -28,8 +30,8 @@ class Transaction(Protocol):
     ) -> None:
         """Commit, or roll back after an exception."""
 
-    def liveness(self, spiffe_id: str, *, jti: str, issued_at: int) -> Liveness:
-        """Whether a token of an identity still counts, by everything that was revoked."""
+    def liveness(self, spiffe_id: str, *, names: tuple[str, str, str], issued_at: int) -> Liveness:
+        """Whether a credential of an identity still counts, by everything that was revoked."""
 
     def status(self, spiffe_id: str) -> str | None:
         """Whether an identity is `active` or `revoked`; None when it is not registered."""
@@ -46,8 +48,11 @@ class Transaction(Protocol):
     def refuse_issued_before(self, spiffe_id: str, moment: int) -> None:
         """Refuse every token of an identity issued before a POSIX second; never goes back."""
 
-    def deny_token(self, jti: str, *, expires: int) -> None:
-        """Refuse one token until it would have expired anyway."""
+    def refuse(self, name: str, *, expires: int) -> bool:
+        """Refuse what bears a name until a POSIX second; False if it was refused already."""
+
+    def refuse_no_more(self, name: str) -> None:
+        """Let what bears a name count again."""
 
     def add_api_key(self, key: ApiKey) -> None:
         """Keep a new key."""
@@ -58,8 +63,26 @@ class Transaction(Protocol):
     def find_api_key(self, key_id: str) -> ApiKey | None:
         """One key by its public id."""
 
-    def revoke_api_key(self, key_id: str) -> None:
-        """Mark a key as taken back."""
+    def revoke_api_key(self, key_id: str) -> bool:
+        """Mark a key as taken back, or a join token as used; False if it was already."""
+
+    def shorten_api_key(self, key_id: str, expires_at: int) -> None:
+        """Let a key expire at a POSIX second, unless it does so earlier."""
+
+    def issuer_keys(self) -> list[IssuerKey]:
+        """Every key of the authority that is in its trust bundle, oldest change first."""
+
+    def put_issuer_key(self, key: IssuerKey) -> None:
+        """Keep a new key, or the new state of one."""
+
+    def trusted_domain(self, name: str) -> TrustedDomain | None:
+        """A trust domain that counts here, or None."""
+
+    def put_trusted_domain(self, domain: TrustedDomain) -> None:
+        """Trust a domain by one bundle, in the place of any it had before."""
+
+    def remove_trusted_domain(self, name: str) -> bool:
+        """Trust a domain no more; False if it was not."""
 
     def claim_issue_time(self, spiffe_id: str, now: int) -> int | None:
         """The `iat` for a new token: not before what is refused; None if the clock is behind."""
@@ -80,11 +103,20 @@ class Store(Protocol):
     def find_agent(self, spiffe_id: str) -> Agent | None:
         """One identity as it is now."""
 
-    def liveness(self, spiffe_id: str, *, jti: str, issued_at: int) -> Liveness:
-        """Whether a token of an identity still counts now."""
+    def liveness(self, spiffe_id: str, *, names: tuple[str, str, str], issued_at: int) -> Liveness:
+        """Whether a credential of an identity still counts now."""
 
     def find_api_key(self, key_id: str) -> ApiKey | None:
         """One key by its public id."""
+
+    def issuer_keys(self) -> list[IssuerKey]:
+        """Every key the authority ever had, oldest change first."""
+
+    def trusted_domain(self, name: str) -> TrustedDomain | None:
+        """A trust domain that counts here, or None."""
+
+    def trusted_domains(self) -> list[TrustedDomain]:
+        """Every trust domain that counts here, by name."""
 
     def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, oldest first."""

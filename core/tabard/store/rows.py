@@ -5,34 +5,51 @@ from __future__ import annotations
 import json
 
 from tabard.identity.agent import Agent, Liveness
-from tabard.identity.api_key import ApiKey
+from tabard.identity.api_key import ApiKey, KeyKind
+from tabard.identity.issuer_key import IssuerKey, State, Use
 from tabard.identity.spiffe_id import SpiffeId
+from tabard.identity.trusted_domain import TrustedDomain
 
 LIVENESS = (
-    "SELECT status, min_iat, EXISTS (SELECT 1 FROM denied_token WHERE jti = ?) FROM agent "
-    "WHERE spiffe_id = ?"
+    "SELECT status, min_iat, EXISTS (SELECT 1 FROM refused WHERE name IN (?, ?, ?)) "
+    "FROM agent WHERE spiffe_id = ?"
 )
 AGENT = "SELECT spiffe_id, name, team, environment, purpose, owner, attributes, status FROM agent"
+API_KEY = "SELECT id, spiffe_id, digest, kind, created_at, expires_at, revoked FROM api_key"
+ISSUER_KEY = "SELECT kid, use, state, since, element, expires FROM issuer_key"
+TRUSTED_DOMAIN = "SELECT trust_domain, document, origin, pin, checked_at FROM trust_bundle"
 
 
-API_KEY = "SELECT id, spiffe_id, digest, created_at, expires_at, revoked FROM api_key"
-
-
-def to_api_key(row: tuple[str, str, bytes, int, int, int]) -> ApiKey:
+def to_api_key(row: tuple[str, str, bytes, KeyKind, int, int, int]) -> ApiKey:
     """The key of a row of `API_KEY`."""
-    key_id, spiffe_id, digest, created_at, expires_at, revoked = row
+    key_id, spiffe_id, digest, kind, created_at, expires_at, revoked = row
     return ApiKey(
         id=key_id,
         spiffe_id=spiffe_id,
         digest=digest,
+        kind=kind,
         created_at=created_at,
         expires_at=expires_at,
         revoked=bool(revoked),
     )
 
 
+def to_issuer_key(row: tuple[str, Use, State, int, str, int | None]) -> IssuerKey:
+    """The key of a row of `ISSUER_KEY`."""
+    kid, use, state, since, element, expires = row
+    return IssuerKey(kid=kid, use=use, state=state, since=since, element=element, expires=expires)
+
+
+def to_trusted_domain(row: tuple[str, str, str, str | None, int]) -> TrustedDomain:
+    """The trust domain of a row of `TRUSTED_DOMAIN`."""
+    name, document, origin, pin, checked_at = row
+    return TrustedDomain(
+        name=name, document=document, origin=origin, pin=pin, checked_at=checked_at
+    )
+
+
 def to_liveness(row: tuple[str, int, int] | None, issued_at: int) -> Liveness:
-    """Whether a token issued at a POSIX second counts, from the row of `LIVENESS`."""
+    """Whether a credential issued at a POSIX second counts, from the row of `LIVENESS`."""
     if row is None:
         return "unregistered"
     status, min_iat, denied = row

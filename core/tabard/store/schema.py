@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x74616264
 """`tabd`: marks a SQLite file as tabard's, so that a foreign database is never written to."""
 
-VERSION = 3
+VERSION = 4
 """`PRAGMA user_version` of a database with every migration below applied."""
 
 _TABLES = """
@@ -77,6 +77,40 @@ CREATE INDEX api_key_by_agent ON api_key (spiffe_id);
 """
 
 
+_TRUST = """
+-- Whatever bears a name (a credential, a key, a trust domain, a proof) until a POSIX second.
+CREATE TABLE refused (
+    name TEXT PRIMARY KEY,
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO refused SELECT jti, expires FROM denied_token;
+DROP TABLE denied_token;
+
+ALTER TABLE api_key ADD COLUMN kind TEXT NOT NULL DEFAULT 'key'
+    CHECK (kind IN ('key', 'join', 'joined'));
+
+-- The authority's keys; their private halves lie in files. `element` is what the bundle says.
+CREATE TABLE issuer_key (
+    kid TEXT PRIMARY KEY,
+    use TEXT NOT NULL CHECK (use IN ('jwt-svid', 'x509-svid')),
+    state TEXT NOT NULL CHECK (state IN ('next', 'active', 'retiring', 'gone', 'killed')),
+    since INTEGER NOT NULL,
+    element TEXT NOT NULL,
+    expires INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX one_key_signs ON issuer_key (use) WHERE state = 'active';
+
+-- One key set per trust domain.
+CREATE TABLE trust_bundle (
+    trust_domain TEXT PRIMARY KEY,
+    document TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    pin TEXT,
+    checked_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+
 def migrate(connection: sqlite3.Connection, *, trust_domain: str | None) -> None:
     """Create the tables for a trust domain, or bring those of an older version up to date."""
     from sqlite_utils import Database, Migrations
@@ -103,6 +137,12 @@ def migrate(connection: sqlite3.Connection, *, trust_domain: str | None) -> None
         for statement in _split(_API_KEYS):
             database.execute(statement)
         database.execute("PRAGMA user_version = 3")
+
+    @migrations(name="0004_trust")
+    def add_trust(database: Database) -> None:
+        for statement in _split(_TRUST):
+            database.execute(statement)
+        database.execute("PRAGMA user_version = 4")
 
     migrations.apply(Database(connection))
 

@@ -22,14 +22,20 @@ from tabard.clock import system_clock
 from tabard.errors import ConfigurationError, StoreError
 from tabard.identity.agent import Agent, Liveness
 from tabard.identity.api_key import ApiKey
+from tabard.identity.issuer_key import IssuerKey
+from tabard.identity.trusted_domain import TrustedDomain
 from tabard.store import connection as connections
 from tabard.store.rows import (
     AGENT,
     API_KEY,
+    ISSUER_KEY,
     LIVENESS,
+    TRUSTED_DOMAIN,
     to_agent,
     to_api_key,
+    to_issuer_key,
     to_liveness,
+    to_trusted_domain,
 )
 from tabard.store.transaction import SqliteTransaction
 
@@ -101,15 +107,32 @@ class SqliteStore:
         )
         return None if row is None else to_agent(row)
 
-    def liveness(self, spiffe_id: str, *, jti: str, issued_at: int) -> Liveness:
-        """Whether a token of an identity still counts now."""
-        row = self._read(lambda db: db.execute(LIVENESS, (jti, spiffe_id)).fetchone())
+    def liveness(self, spiffe_id: str, *, names: tuple[str, str, str], issued_at: int) -> Liveness:
+        """Whether a credential of an identity still counts now."""
+        row = self._read(lambda db: db.execute(LIVENESS, (*names, spiffe_id)).fetchone())
         return to_liveness(row, issued_at)
 
     def find_api_key(self, key_id: str) -> ApiKey | None:
         """One key by its public id."""
         row = self._read(lambda db: db.execute(f"{API_KEY} WHERE id = ?", (key_id,)).fetchone())
         return None if row is None else to_api_key(row)
+
+    def issuer_keys(self) -> list[IssuerKey]:
+        """Every key the authority ever had, oldest change first."""
+        query = f"{ISSUER_KEY} ORDER BY since, kid"
+        return [to_issuer_key(row) for row in self._read(lambda db: db.execute(query).fetchall())]
+
+    def trusted_domain(self, name: str) -> TrustedDomain | None:
+        """A trust domain that counts here, or None."""
+        query = f"{TRUSTED_DOMAIN} WHERE trust_domain = ?"
+        row = self._read(lambda db: db.execute(query, (name,)).fetchone())
+        return None if row is None else to_trusted_domain(row)
+
+    def trusted_domains(self) -> list[TrustedDomain]:
+        """Every trust domain that counts here, by name."""
+        query = f"{TRUSTED_DOMAIN} ORDER BY trust_domain"
+        rows = self._read(lambda db: db.execute(query).fetchall())
+        return [to_trusted_domain(row) for row in rows]
 
     def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, read in pages so that writers go on between them."""

@@ -157,13 +157,13 @@ class TestDatabase:
     @pytest.mark.parametrize(
         ("statements", "entry"),
         [
-            (["UPDATE record SET body = replace(body, 'allow', 'deny!') WHERE id = 7"], 7),
+            (["UPDATE record SET body = replace(body, 'allow', 'deny!') WHERE id = 9"], 9),
             (["DELETE FROM record WHERE id = 5"], 5),
-            (["DELETE FROM record WHERE id = (SELECT max(id) FROM record)"], 30),
+            (["DELETE FROM record WHERE id = (SELECT max(id) FROM record)"], 32),
             (["DELETE FROM record"], 1),
             (["DELETE FROM sqlite_sequence"], 1),
             (["UPDATE sqlite_sequence SET seq = 5 WHERE name = 'record'"], 6),
-            (["INSERT INTO record SELECT 31, leaf, body FROM record WHERE id = 30"], 31),
+            (["INSERT INTO record SELECT 33, leaf, body FROM record WHERE id = 32"], 33),
             (["UPDATE record SET leaf = zeroblob(32) WHERE id = 3"], 3),
             (["UPDATE record SET body = CAST(x'ff' AS TEXT) WHERE id = 3"], 3),
         ],
@@ -172,7 +172,7 @@ class TestDatabase:
         self, home: Path, records: list[StoredRecord], statements: list[str], entry: int
     ) -> None:
         """Whatever was done to the rows, the first entry that does not hold is named."""
-        assert len(records) == 30
+        assert len(records) == 32
 
         def change(database: sqlite3.Connection) -> None:
             for statement in statements:

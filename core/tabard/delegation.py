@@ -1,0 +1,128 @@
+"""One agent works for another: with both their rights, and no more than it was told to do.
+
+A delegated session may do policy(child) AND policy(every agent it acts for) AND what each of
+them handed over. The chain is at most four long, and stops when any agent in it is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tabard.actions import Action, Delegation, ModelCall
+from tabard.errors import ConfigurationError
+from tabard.identity import Agent, VerifiedToken
+from tabard.identity.token import MAX_LIFETIME, new_token_id
+from tabard.policy import Decision, Policy, decide
+from tabard.policy.patterns import NamePattern
+
+if TYPE_CHECKING:
+    from tabard.session import Session
+
+MAX_DEPTH = 4
+"""Agents a session can act for, one behind the other."""
+DEFAULT_TTL = 300.0
+"""Seconds a delegation lasts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mandate:
+    """What was handed over; it only ever narrows.
+
+    Attributes:
+        tools: The tools and retrievers, as patterns.
+        models: The models, as patterns; None leaves them to the policies.
+    """
+
+    tools: tuple[NamePattern, ...]
+    models: tuple[NamePattern, ...] | None
+
+    @classmethod
+    def of(cls, tools: Iterable[str], models: Iterable[str] | None) -> Mandate:
+        """A mandate for tools and models by their names or patterns.
+
+        Raises:
+            ConfigurationError: One is no pattern.
+        """
+        return cls(
+            tools=_patterns("tools", tools),
+            models=None if models is None else _patterns("models", models),
+        )
+
+    def covers(self, action: Action) -> bool:
+        """Whether an action is among what was handed over."""
+        if isinstance(action, Delegation):
+            return True  # the policies of all the agents decide to whom
+        wanted = self.models if isinstance(action, ModelCall) else self.tools
+        return wanted is None or any(pattern.matches(action.name) for pattern in wanted)
+
+
+def _patterns(what: str, texts: Iterable[str]) -> tuple[NamePattern, ...]:
+    if isinstance(texts, str):
+        raise ConfigurationError(f"delegate: {what}: expected a list of names, found one text")
+    try:
+        return tuple(NamePattern.parse(text) for text in texts)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"delegate: {what}: {error}") from None
+
+
+def delegated_facts(parent: Session, agent: Agent, *, ttl: float, now: float) -> VerifiedToken:
+    """The facts a delegated session rests on, in the place of a token of its own.
+
+    Raises:
+        ConfigurationError: `ttl` is out of bounds.
+    """
+    if type(ttl) not in (int, float) or not 1 <= ttl <= MAX_LIFETIME:
+        raise ConfigurationError(f"delegate: ttl: expected 1 to {MAX_LIFETIME} seconds")
+    expires = int(now + ttl)
+    if parent.source is None:  # it cannot renew itself, so its end is the end of both
+        expires = min(expires, parent.token.expires_at)
+    return replace(
+        parent.token,
+        spiffe_id=agent.spiffe_id,
+        kind="delegated",
+        jti=new_token_id(),
+        issued_at=int(now),
+        expires_at=expires,
+        bound_to=None,
+        digest="",
+    )
+
+
+def decide_for(session: Session, action: Action, policy: Policy, now: float) -> Decision:
+    """Decide one call of a session, for itself and for everyone it acts for.
+
+    Returns:
+        The first refusal, else the first decision that only shadow mode lets pass, else its own.
+    """
+    own = decide(session.agent, action, policy, now, scope=session.scope)
+    if session.mandate is None:
+        return own
+    decisions = [own]
+    for one in session.chain:
+        if one is not session:
+            decisions.append(decide(one.agent, action, policy, now, scope=session.scope))
+        if one.mandate is not None and not one.mandate.covers(action):
+            decisions.append(_NOT_COVERED)
+    if isinstance(action, Delegation) and len(session.chain) > MAX_DEPTH:
+        decisions.append(_TOO_DEEP)
+    return min(decisions, key=_leniency)
+
+
+_NOT_COVERED = Decision(
+    effect="deny",
+    code="delegation",
+    rule="delegation/mandate",
+    reason="it is not among what was delegated",
+)
+_TOO_DEEP = Decision(
+    effect="deny",
+    code="delegation_depth",
+    rule="delegation/depth",
+    reason=f"at most {MAX_DEPTH} agents can act for one another in a row",
+)
+
+
+def _leniency(decision: Decision) -> int:
+    return decision.permits + (decision.effect == "allow")

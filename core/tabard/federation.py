@@ -1,0 +1,169 @@
+"""Trusting other trust domains: by a file, a pinned address, or the Workload API of this machine.
+
+SPIFFE Federation, profile `https_web`. The trust domain is named by the operator, never taken from
+what was fetched; each has exactly one key set; a redirect is not followed. While an address is
+away, the bundle that was fetched last goes on counting.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from tabard.audit.fields import encode
+from tabard.clock import Clock, read_clock
+from tabard.errors import AccessDenied, ConfigurationError
+from tabard.identity import SpiffeId, TrustBundle
+from tabard.identity.bundle_fetch import fetch_bundle, is_address
+from tabard.identity.issuer_key import RETIRING
+from tabard.identity.trusted_domain import TrustedDomain
+from tabard.identity.verified import domain_name, key_name
+from tabard.revocation import explain
+from tabard.store import Store, Transaction
+
+SOON = 5
+"""Seconds between two fetches of one bundle at least, however many unknown keys turn up."""
+_FOR_EVER = 2**53
+_log = logging.getLogger("tabard")
+
+
+class Federation:
+    """Every trust domain that counts here."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def domains(self) -> list[TrustedDomain]:
+        """Every trust domain that counts here, its own included, by name."""
+        return self._store.trusted_domains()
+
+    def trust(
+        self,
+        trust_domain: str,
+        origin: str,
+        *,
+        pin: str | None = None,
+        replace_known: bool = False,
+        author: str | None = None,
+    ) -> TrustBundle:
+        """Trust another trust domain, whose agents can then be registered here.
+
+        Args:
+            trust_domain: Its name; what is fetched never says it.
+            origin: A file, an `https://` address, or the address of a SPIFFE Workload API
+                (`unix:///...`). From an address it is fetched again as often as it asks for.
+            pin: Path of the PEM certificates that the address has to be vouched for by; default
+                those the system trusts.
+            replace_known: Put it in the place of a bundle that is trusted for the domain already.
+            author: Who decided, for the record.
+
+        Raises:
+            ConfigurationError: It is this home's own domain, or trusted already; or there is no
+                bundle there, or one that is refused whole.
+            StoreError: The store failed.
+        """
+        SpiffeId.for_trust_domain(trust_domain)
+        if trust_domain == self._store.trust_domain:
+            raise ConfigurationError(f"{trust_domain} is this home's own trust domain")
+        pinned = _read(pin) if pin is not None else None
+        if pinned is not None and not origin.startswith("https://"):
+            raise ConfigurationError("pin: only an https:// address is reached by certificates")
+        now = read_clock(self._clock)
+        document = self._fetch(trust_domain, origin, pinned)
+        bundle = TrustBundle.from_jwks(document, trust_domain=trust_domain)
+        domain = TrustedDomain(
+            name=trust_domain,
+            document=document,
+            origin=origin if is_address(origin) else "file",
+            pin=pinned,
+            checked_at=int(now),
+        )
+        with self._store.transaction(now) as transaction:
+            known = transaction.trusted_domain(trust_domain)
+            if known is not None and not replace_known:
+                raise ConfigurationError(
+                    f"{trust_domain} is trusted already (from {known.origin}); it has one key set, "
+                    "so say that this one is to replace it"
+                )
+            self._put(transaction, known, domain, int(now))
+            transaction.refuse_no_more(domain_name(trust_domain))
+            facts = encode({"trust_domain": trust_domain, "origin": domain.origin})
+            detail = f'"bundle":{facts},"author":{encode(author)}'
+            transaction.append("bundle.trusted", detail)
+        return bundle
+
+    def distrust(self, trust_domain: str, *, reason: str, author: str | None = None) -> None:
+        """Trust a domain no more: every credential and session of its agents is refused.
+
+        Raises:
+            ConfigurationError: It is not trusted, is this home's own, or no reason was given.
+            StoreError: The store failed; nothing has changed.
+        """
+        why, now = explain(reason, author), read_clock(self._clock)
+        if trust_domain == self._store.trust_domain:
+            raise ConfigurationError(f"{trust_domain} is this home's own trust domain")
+        with self._store.transaction(now) as transaction:
+            if not transaction.remove_trusted_domain(trust_domain):
+                raise ConfigurationError(f"{trust_domain!r} is not trusted here")
+            transaction.refuse(domain_name(trust_domain), expires=_FOR_EVER)
+            facts = encode({"trust_domain": trust_domain})
+            transaction.append("bundle.distrusted", f'"bundle":{facts},{why}')
+
+    def refresh_when_due(self, domain: TrustedDomain, hint: int) -> bool:
+        """Fetch a bundle again if it is older than it says it may be; True if it has changed."""
+        return self._refresh(domain, after=max(hint, SOON))
+
+    def refresh_soon(self, domain: TrustedDomain) -> bool:
+        """Fetch a bundle again unless that was done just now; True if it has changed."""
+        return self._refresh(domain, after=SOON)
+
+    def _refresh(self, domain: TrustedDomain, *, after: int) -> bool:
+        now = read_clock(self._clock)
+        if not is_address(domain.origin) or now - domain.checked_at < after:
+            return False
+        try:
+            document = self._fetch(domain.name, domain.origin, domain.pin)
+            bundle = TrustBundle.from_jwks(document, trust_domain=domain.name)
+            known = TrustBundle.from_jwks(domain.document, trust_domain=domain.name)
+            if bundle.sequence < known.sequence:
+                raise ConfigurationError("its spiffe_sequence has gone back")
+        except (ConfigurationError, AccessDenied) as error:
+            _log.warning("the bundle of %s could not be fetched: %s", domain.name, error)
+            document = domain.document
+        fresh = replace(domain, document=document, checked_at=int(now))
+        with self._store.transaction(now) as transaction:
+            if transaction.trusted_domain(domain.name) != domain:
+                return True  # another process was quicker, or it is trusted no more
+            self._put(transaction, domain, fresh, int(now))
+            if document != domain.document:
+                facts = encode({"trust_domain": domain.name, "origin": domain.origin})
+                transaction.append("bundle.refreshed", f'"bundle":{facts}')
+        return document != domain.document
+
+    def _put(
+        self, transaction: Transaction, known: TrustedDomain | None, new: TrustedDomain, now: int
+    ) -> None:
+        """Keep a bundle, and refuse whatever the keys vouched for that are gone from it."""
+        if known is not None and known.document != new.document:
+            before = TrustBundle.from_jwks(known.document, trust_domain=known.name)
+            after = TrustBundle.from_jwks(new.document, trust_domain=new.name)
+            for kid in before.every_key_id - after.every_key_id:
+                transaction.refuse(key_name(new.name, kid), expires=now + RETIRING)
+            for kid in after.every_key_id:
+                transaction.refuse_no_more(key_name(new.name, kid))
+        transaction.put_trusted_domain(new)
+
+    def _fetch(self, trust_domain: str, origin: str, pin: str | None) -> str:
+        if is_address(origin):
+            return fetch_bundle(origin, trust_domain, pin=pin)
+        return _read(origin)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        what = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigurationError(f"{path}: cannot be read: {what}") from None

@@ -1,0 +1,71 @@
+"""Fetches a trust bundle from an address.
+
+`https://` as in SPIFFE Federation, profile `https_web`; `unix://` and `tcp://` from a SPIFFE
+Workload API. Redirects are refused: the operator has pinned the address.
+"""
+
+from __future__ import annotations
+
+import ssl
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlsplit
+
+from tabard.errors import ConfigurationError
+
+TIMEOUT = 5.0
+"""Seconds until a fetch is given up."""
+MAX_BUNDLE = 1_000_000
+"""Bytes of a bundle; more is refused unread."""
+_WORKLOAD_API = ("unix:", "tcp:")
+
+
+def is_address(origin: str) -> bool:
+    """Whether a bundle can be fetched from there again; a file is read once."""
+    return origin.startswith(("https://", *_WORKLOAD_API)) or "://" in origin
+
+
+def fetch_bundle(origin: str, trust_domain: str, *, pin: str | None = None) -> str:
+    """The text of a trust domain's bundle, from an address.
+
+    Args:
+        origin: `https://...`, or the endpoint of a SPIFFE Workload API.
+        trust_domain: Whose bundle is wanted.
+        pin: PEM certificates that have to vouch for the address; default the system's.
+
+    Raises:
+        ConfigurationError: It is no such address, or gives no bundle.
+        AccessDenied: The Workload API refuses or is away.
+    """
+    if origin.startswith(_WORKLOAD_API):
+        from tabard.identity.workload_api import fetch_jwt_bundle
+
+        return fetch_jwt_bundle(origin, trust_domain)
+    parts = urlsplit(origin)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
+        raise ConfigurationError(f"{origin}: expected an https:// address, without a user in it")
+    try:
+        context = ssl.create_default_context(cadata=pin)
+        opener = urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=context), _NoRedirect()
+        )
+        with opener.open(origin, timeout=TIMEOUT) as answer:
+            data = answer.read(MAX_BUNDLE + 1)
+        if len(data) > MAX_BUNDLE:
+            raise ConfigurationError(f"{origin}: the bundle is longer than {MAX_BUNDLE} bytes")
+        return str(data, "utf-8")
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        raise ConfigurationError(f"{origin}: gives no bundle: {_why(error)}") from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows nothing: the pinned address answers, or nobody."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Never."""
+
+
+def _why(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None)
+    return str(reason) if reason else type(error).__name__

@@ -1,0 +1,36 @@
+"""What every issuing has in common: to whom, from when, and that it is on record."""
+
+from __future__ import annotations
+
+from tabard.audit.fields import encode
+from tabard.errors import AuthenticationFailed, GuardUnavailable
+from tabard.identity.agent import Agent
+from tabard.revocation import about
+from tabard.store import Transaction
+
+
+def claim_moment(transaction: Transaction, agent: Agent, now: float) -> int:
+    """The POSIX second from which a new credential of an agent counts.
+
+    Raises:
+        AuthenticationFailed: The agent has been revoked.
+        GuardUnavailable: The clock is behind the last credential issued here.
+    """
+    spiffe_id = str(agent.spiffe_id)
+    if transaction.status(spiffe_id) != "active":
+        raise AuthenticationFailed(
+            code="token_revoked",
+            reason="the agent's identity has been revoked",
+            agent=spiffe_id,
+        )
+    moment = transaction.claim_issue_time(spiffe_id, int(now))
+    if moment is None:
+        raise GuardUnavailable(
+            code="clock", reason="the clock is behind the last token issued here"
+        )
+    return moment
+
+
+def record_issue(transaction: Transaction, agent: Agent, **facts: str | int | None) -> None:
+    """Put an issuing on record: the facts of the credential, never the credential."""
+    transaction.append("agent.issued", f'{about(agent)},"cred":{encode(facts)}')
