@@ -27,7 +27,7 @@ from tabard.identity.api_key import ApiKey
 from tabard.identity.audience import default_audience
 from tabard.identity.bundle_keys import authority_id
 from tabard.identity.token import TOKEN_TYPE, mint_token, new_token_id
-from tabard.identity.x509_svid import X509Svid, issue_x509_svid
+from tabard.identity.x509_svid import X509_SVID, X509Svid, issue_x509_svid
 from tabard.issuer import Issuer
 from tabard.issuing import claim_moment, record_issue
 from tabard.keyring import DEFAULT_KEY_DAYS, JOIN_LIFETIME, Keyring
@@ -199,7 +199,7 @@ class Authority:
             record_issue(
                 transaction,
                 known,
-                kind="x509-svid",
+                kind=X509_SVID,
                 jti=svid.id,
                 kid=authority_id(certificate),
                 exp=issued_at + int(lifetime),
@@ -282,16 +282,26 @@ class Authority:
         *,
         audience: str | None = None,
         lifetime: float = DEFAULT_LIFETIME,
+        profile: str = TOKEN_TYPE,
     ) -> RenewingSource:
         """A credential that renews itself at half its life; hand it to `Guard.login`.
+
+        Args:
+            agent: Whose it is.
+            audience: Which enforcement point accepts it; default the guards of the trust domain.
+            lifetime: Seconds each one lives, at most 3600.
+            profile: `agent+jwt`, `jwt-svid` or `x509-svid`.
 
         Raises:
             ConfigurationError: No such agent.
         """
         known = self.find(agent)
+        if profile == X509_SVID:
+            return RenewingSource(
+                lambda: self.issue_svid(known, lifetime=lifetime), clock=self._clock
+            )
         return RenewingSource(
-            lambda: self.issue(known, audience=audience, lifetime=lifetime),
-            lifetime=lifetime,
+            lambda: self.issue(known, audience=audience, lifetime=lifetime, profile=profile),
             clock=self._clock,
         )
 

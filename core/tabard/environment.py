@@ -33,10 +33,10 @@ def credential_from_environment(audience: str, clock: Clock) -> str | Credential
     endpoint = os.environ.get("SPIFFE_ENDPOINT_SOCKET")
     if not endpoint:
         return None
-    from tabard.identity.workload_api import WorkloadSource
+    from tabard.identity.workload_source import workload_source
 
     try:
-        return WorkloadSource(endpoint, audience=audience, clock=clock)
+        return workload_source(endpoint, audience=audience, clock=clock)
     except ConfigurationError as error:
         problem = str(error)
     raise AuthenticationFailed(code="no_identity", reason=problem)

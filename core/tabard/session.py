@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, runtime_checka
 from tabard.audit.fields import encode
 from tabard.delegation import DEFAULT_TTL, Mandate
 from tabard.identity import Agent, SpiffeId, VerifiedToken
+from tabard.identity.x509_svid import X509Svid
 from tabard.store.writer import current_instance
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class TokenFacts(TypedDict):
 class CredentialSource(Protocol):
     """Anything that hands out a live credential, for example `authority.source(...)`."""
 
-    def credential(self) -> str:
-        """A token that is valid now."""
+    def credential(self) -> str | X509Svid:
+        """A credential that is valid now."""
 
 
 class Session:

@@ -39,9 +39,9 @@ def fetch_bundle(origin: str, trust_domain: str, *, pin: str | None = None) -> s
         AccessDenied: The Workload API refuses or is away.
     """
     if origin.startswith(_WORKLOAD_API):
-        from tabard.identity.workload_api import fetch_jwt_bundle
+        from tabard.identity.workload_api import WorkloadApi
 
-        return fetch_jwt_bundle(origin, trust_domain)
+        return WorkloadApi(origin).fetch_bundle(trust_domain)
     parts = urlsplit(origin)
     if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
         raise ConfigurationError(f"{origin}: expected an https:// address, without a user in it")

@@ -29,6 +29,7 @@ from tabard.identity.pem import read_blocks
 from tabard.identity.private_file import why
 from tabard.identity.spiffe_id import SpiffeId
 
+X509_SVID = "x509-svid"
 MAX_LIFETIME = 3600
 """Seconds an X.509-SVID of ours lives at most."""
 

@@ -31,7 +31,7 @@ from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.token import new_token_id
 from tabard.identity.verified import VerifiedToken
 from tabard.identity.verifier import check_subject
-from tabard.identity.x509_svid import X509Svid
+from tabard.identity.x509_svid import X509_SVID, X509Svid
 
 MAX_SVID_LIFETIME = 86_400
 """Seconds an X.509-SVID may live, whoever issued it."""
@@ -88,7 +88,7 @@ class X509Verifier:
         authority = self._find_authority(svid, max(now, issued_at))
         return VerifiedToken(
             spiffe_id=spiffe_id,
-            kind="x509-svid",
+            kind=X509_SVID,
             kid=authority_id(authority),
             jti=svid.id,
             txn=new_token_id(),
