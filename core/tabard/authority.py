@@ -31,7 +31,7 @@ from tabard.identity.x509_svid import X509_SVID, X509Svid, issue_x509_svid
 from tabard.issuer import Issuer
 from tabard.issuing import claim_moment, record_issue
 from tabard.keyring import DEFAULT_KEY_DAYS, JOIN_LIFETIME, Keyring
-from tabard.registry import checked_labels, register
+from tabard.registry import checked_labels, foreign_id, register
 from tabard.revocation import Revocations
 from tabard.store import Store
 
@@ -95,6 +95,7 @@ class Authority:
         purpose: str | None = None,
         owner: str | None = None,
         attributes: Mapping[str, str] | None = None,
+        spiffe_id: str | None = None,
     ) -> Agent:
         """Register an agent; doing it again with the same facts changes nothing.
 
@@ -105,6 +106,8 @@ class Authority:
             purpose: What it is for.
             owner: Who answers for it.
             attributes: Further labels, for reports.
+            spiffe_id: Only for a workload of another trust domain: the identity it has there. Its
+                own issuer gives it credentials; `federation.trust` makes them count here.
 
         Raises:
             ConfigurationError: A part may not stand in a SPIFFE ID, or the identity exists with
@@ -114,6 +117,8 @@ class Authority:
         identity = Agent.named(
             name, team=team, environment=environment, trust_domain=self.trust_domain
         )
+        if spiffe_id is not None:
+            identity = replace(identity, spiffe_id=foreign_id(spiffe_id, self.trust_domain))
         labels = checked_labels(attributes)
         agent = replace(identity, purpose=purpose, owner=owner, attributes=labels)
         return register(agent, self._store, now=read_clock(self._clock))
@@ -156,7 +161,7 @@ class Authority:
         known = self.find(agent)
         now = read_clock(self._clock)
         with self._store.transaction(now) as transaction:
-            issued_at = claim_moment(transaction, known, now)
+            issued_at = claim_moment(transaction, known, now, trust_domain=self.trust_domain)
             key = self.issuer.token_key(transaction, now)
             jti = new_token_id()
             token = mint_token(
@@ -191,7 +196,7 @@ class Authority:
         known = self.find(agent)
         now = read_clock(self._clock)
         with self._store.transaction(now) as transaction:
-            issued_at = claim_moment(transaction, known, now)
+            issued_at = claim_moment(transaction, known, now, trust_domain=self.trust_domain)
             key, certificate = self.issuer.certificate_key(transaction, now)
             svid = issue_x509_svid(
                 key, certificate, subject=known.spiffe_id, issued_at=issued_at, lifetime=lifetime

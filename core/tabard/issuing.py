@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from tabard.audit.fields import encode
-from tabard.errors import AuthenticationFailed, GuardUnavailable
+from tabard.errors import AuthenticationFailed, ConfigurationError, GuardUnavailable
 from tabard.identity.agent import Agent
 from tabard.revocation import about
 from tabard.store import Transaction
 
 
-def claim_moment(transaction: Transaction, agent: Agent, now: float) -> int:
+def claim_moment(transaction: Transaction, agent: Agent, now: float, *, trust_domain: str) -> int:
     """The POSIX second from which a new credential of an agent counts.
 
     Raises:
+        ConfigurationError: The agent is of another trust domain; nobody else speaks for that.
         AuthenticationFailed: The agent has been revoked.
         GuardUnavailable: The clock is behind the last credential issued here.
     """
     spiffe_id = str(agent.spiffe_id)
+    if agent.spiffe_id.trust_domain != trust_domain:
+        raise ConfigurationError(
+            f"{agent.spiffe_id} is of another trust domain, whose own issuer gives it credentials"
+        )
     if transaction.status(spiffe_id) != "active":
         raise AuthenticationFailed(
             code="token_revoked",

@@ -126,7 +126,8 @@ class Judge:
             return Verdict.undecidable("clock", "the clock has gone back during the session")
         session.seen_at = now
         try:
-            if session.source is not None and now >= session.renew_at:
+            due = min(session.renew_at, session.token.expires_at)
+            if session.source is not None and now >= due:
                 renew(session, self._verifier, now)
         except AccessDenied as refusal:
             return Verdict.of(refusal)

@@ -130,7 +130,7 @@ class Keyring:
             spiffe_id=str(agent.spiffe_id),
             digest=digest_of(text),
             kind=kind,
-            created_at=claim_moment(transaction, agent, now),
+            created_at=claim_moment(transaction, agent, now, trust_domain=self._store.trust_domain),
             expires_at=int(now + lifetime),
         )
         transaction.add_api_key(key)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tabard.errors import ConfigurationError
 from tabard.identity.agent import Agent
+from tabard.identity.spiffe_id import SpiffeId
 from tabard.revocation import about
 from tabard.store import Store
 
@@ -46,3 +47,18 @@ def checked_labels(attributes: Mapping[str, str] | None) -> dict[str, str]:
     if all(isinstance(part, str) for item in labels.items() for part in item):
         return labels
     raise ConfigurationError("attributes: expected a mapping from text to text")
+
+
+def foreign_id(text: str, trust_domain: str) -> SpiffeId:
+    """The SPIFFE ID of a workload of another trust domain.
+
+    Raises:
+        ConfigurationError: It is none, or one of this home's own trust domain.
+    """
+    spiffe_id = SpiffeId.parse(text)
+    if spiffe_id.trust_domain == trust_domain or not spiffe_id.path:
+        raise ConfigurationError(
+            "spiffe_id: expected a workload of another trust domain; here, the SPIFFE ID follows "
+            "from environment, team and name"
+        )
+    return spiffe_id

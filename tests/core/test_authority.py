@@ -286,7 +286,8 @@ class TestIssue:
         text = str(list(guard.records()))
         types = [r["type"] for r in guard.records()]
         assert types == [
-            "writer.open", "issuer.key", "issuer.key", "agent.registered", "agent.registered", "agent.issued", "agent.revoked",
+            "writer.open", "issuer.key", "issuer.key", "agent.registered", "agent.registered",
+            "agent.issued", "agent.revoked",
         ]  # fmt: skip
         assert token not in text
         assert token.split(".")[2] not in text

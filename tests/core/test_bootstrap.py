@@ -261,7 +261,7 @@ class TestEnvironment:
         self, guard: Guard, authority: Authority, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         """`TABARD_CREDENTIAL` is all it takes."""
-        make = {
+        make: Any = {
             "token": authority.issue,
             "key": authority.create_key,
             "join token": authority.create_join_token,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from tabard import AuthenticationFailed, Authority, ConfigurationError, Guard, ToolCall
 from tabard.identity import TokenVerifier, TrustBundle
-from tabard.identity.issuer_key import ACTIVE, PREPARED, RETIRING, IssuerKey, advance
+from tabard.identity.issuer_key import ACTIVE, PREPARED, RETIRING, IssuerKey, State, advance
 
 CALL = ToolCall("policy_lookup", {"policy_no": "POL-123456"})
 HOUR = 3600
@@ -35,9 +34,9 @@ class TestAdvance:
     """The states as a pure function, second by second."""
 
     @staticmethod
-    def run(seconds: int, step: int) -> list[tuple[int, dict[str, str]]]:
+    def run(seconds: int, step: int) -> list[tuple[int, dict[str, State]]]:
         keys: dict[str, IssuerKey] = {}
-        history = []
+        history: list[tuple[int, dict[str, State]]] = []
         for now in range(0, seconds, step):
 
             def make() -> IssuerKey:
@@ -158,7 +157,7 @@ class TestRotation:
     def test_bundle_file_that_cannot_be_written(
         self, authority: Authority, guard: Guard, home: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The copy for others may fail; this home's calls do not depend on it, and it is retried."""
+        """The copy for others may fail; no call here depends on it; it is retried."""
 
         def fail(*_: object) -> None:
             raise ConfigurationError("disk full")

@@ -76,6 +76,19 @@ def token(*, key: ec.EllipticCurvePrivateKey = ISSUER, **changes: Any) -> str:
     return raw(changed(HEADER, header), changed(CLAIMS, claims), key)
 
 
+CONFIRMATIONS: tuple[Any, ...] = (
+    None,
+    "x",
+    [],
+    {},
+    {"jkt": ""},
+    {"jkt": 5},
+    {"jkt": "a" * 42},
+    {"jkt": "a" * 44},
+    {"jkt": "é" * 43},
+    {"jkt": "a" * 43, "jwk": {}},
+    {"x5t#S256": "a" * 43},
+)
 VALID = token()
 
 
@@ -269,7 +282,7 @@ CASES: list[Case] = [
     *((f"claim {c}", lambda c=c: raw(json.dumps(HEADER), changed(CLAIMS, {c: "x"})), "unexpected_claim") for c in ("scope", "act", "email", "permissions", "role", "budget", "Sub", "")),
     ("act eight deep", lambda: token(act=nested_act(8)), "unexpected_claim"),
     ("cnf with a private key", lambda: token(cnf={"jwk": {**KEY.jwk, "d": "AAAA"}}), "bad_cnf"),
-    *((f"cnf {i}", lambda c=c: token(cnf=c), "bad_cnf") for i, c in enumerate((None, "x", [], {}, {"jkt": ""}, {"jkt": 5}, {"jkt": "a" * 42}, {"jkt": "a" * 44}, {"jkt": "é" * 43}, {"jkt": "a" * 43, "jwk": {}}, {"x5t#S256": "a" * 43}))),
+    *((f"cnf {i}", lambda c=c: token(cnf=c), "bad_cnf") for i, c in enumerate(CONFIRMATIONS)),
     ("a WIT with cnf and no aud", lambda: token(h_typ="wit+jwt", aud=ABSENT, cnf={"jwk": KEY.jwk}), "wrong_typ"),
     # duplicates
     *((f"{m} twice", lambda m=m: raw(json.dumps(HEADER), doubled(m)), "duplicate_member") for m in ("sub", "exp", "aud")),

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """X.509-SVIDs: made as the standard asks, and every other certificate refused with its own code."""
 
 from __future__ import annotations
