@@ -128,7 +128,7 @@ class TestEntrances:
             thread.join()
         assert (answers[0].code, counted.ran) == ("no_identity", 0)
 
-    def test_copies_stay_protected(self, counted: Any) -> None:
+    def test_copies_stay_protected(self, counted: Any, guard: Any) -> None:
         """What CrewAI copies stays guarded."""
         for copied in (protect(counted.tool()).model_copy(), protect(counted.tool()).copy()):
             target: Any = copied

@@ -48,7 +48,7 @@ class RenewingSource:
         """
         with self._lock:
             now = read_clock(self._clock)
-            if self._token is None or now >= self._renew_at:
+            if self._token is None or now >= min(self._renew_at, self._expires_at):
                 self._renew(now)
             assert self._token is not None  # noqa: S101  renewed, or raised
             return self._token
