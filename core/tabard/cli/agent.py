@@ -1,19 +1,17 @@
-"""`tabard agent`: who is registered, what they hold, and who no longer may call."""
+"""`tabard agent`: who is registered, and who no longer may call."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from tabard.authority import DEFAULT_LIFETIME, Authority
+from tabard.authority import Authority
 from tabard.cli.output import AsJson, Author, Reason, print_json, print_table, say
 from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.identity import Agent
 from tabard.identity.agent import find_agent
-from tabard.keyring import DEFAULT_KEY_DAYS
 from tabard.store import SqliteStore
 
 app = typer.Typer(help="Registered agents.", no_args_is_help=True)
@@ -54,60 +52,22 @@ def add(
     environment: Annotated[str, typer.Option(help="Where it runs, for example prod.")],
     purpose: Annotated[str | None, typer.Option(help="What it is for.")] = None,
     owner: Annotated[str | None, typer.Option(help="Who answers for it.")] = None,
+    spiffe_id: Annotated[
+        str | None, typer.Option(help="Only for a workload of another, trusted trust domain.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Register an agent; doing it again with the same facts changes nothing."""
     with Authority.open(context.obj) as authority:
         agent = authority.register(
-            name, team=team, environment=environment, purpose=purpose, owner=owner
+            name,
+            team=team,
+            environment=environment,
+            purpose=purpose,
+            owner=owner,
+            spiffe_id=spiffe_id,
         )
     _report(agent, as_json, f"{agent.spiffe_id} is registered")
-
-
-@app.command()
-def issue(
-    context: typer.Context,
-    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
-    lifetime: Annotated[float, typer.Option(help="Seconds until it expires.")] = DEFAULT_LIFETIME,
-) -> None:
-    """Issue a token and print it, for `TABARD_CREDENTIAL=$(tabard agent issue NAME)`."""
-    with Authority.open(context.obj) as authority:
-        typer.echo(authority.issue(agent, lifetime=lifetime))
-
-
-@app.command()
-def key(
-    context: typer.Context,
-    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
-    days: Annotated[float, typer.Option(help="Days until it expires.")] = DEFAULT_KEY_DAYS,
-) -> None:
-    """Make an API key and print it, this once."""
-    with Authority.open(context.obj) as authority:
-        typer.echo(authority.create_key(agent, days=days))
-
-
-@app.command()
-def keys(
-    context: typer.Context,
-    agent: Annotated[str, typer.Argument(help="A name, or a SPIFFE ID.")],
-    as_json: AsJson = False,
-) -> None:
-    """List an agent's API keys by their ids; `tabard token revoke ID` takes one back."""
-    with Authority.open(context.obj) as authority:
-        found = authority.keys(agent)
-    if as_json:
-        print_json(
-            {"id": k.id, "created": k.created_at, "expires": k.expires_at, "revoked": k.revoked}
-            for k in found
-        )
-        return
-    columns = ("id", "created", "expires", "revoked")
-    rows = [(k.id, _day(k.created_at), _day(k.expires_at), k.revoked) for k in found]
-    print_table(f"{len(rows)} keys", columns, rows)
-
-
-def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 @app.command()

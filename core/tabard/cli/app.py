@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tabard.cli import agent, audit, token
+from tabard.cli import agent, audit, bundle, credential, token
 from tabard.cli.output import complain
 from tabard.errors import AccessDenied, AuditError, TabardError
 
@@ -18,8 +18,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+agent.app.add_typer(credential.app)
 app.add_typer(agent.app, name="agent")
 app.add_typer(audit.app, name="audit")
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(token.app, name="token")
 
 
@@ -49,3 +51,7 @@ def main() -> None:
         # The reader (`head`, a pager) has gone; that is its right and no failure of ours.
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        # Without its text, which may hold what somebody typed: a token, for example.
+        complain(f"an error inside tabard: {type(error).__name__}; please report it")
+        sys.exit(2)

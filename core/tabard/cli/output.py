@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,14 @@ def clean(value: object) -> str:
     """Text without control characters: what a model wrote must not steer a terminal."""
     text = "" if value is None else str(value)
     return "".join(c if ord(c) >= _FIRST_PRINTABLE and ord(c) != _DELETE else "?" for c in text)
+
+
+def moment(seconds: float) -> str:
+    """POSIX seconds as a person reads them, in UTC."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)  # a token may say anything of itself
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:

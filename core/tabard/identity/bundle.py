@@ -162,6 +162,11 @@ class TrustBundle:
         return self._keys.get(kid)
 
     @property
+    def token_key_ids(self) -> frozenset[str]:
+        """The ids of every key for tokens."""
+        return frozenset(self._keys)
+
+    @property
     def every_key_id(self) -> frozenset[str]:
         """The ids of every key and of every certificate authority's key."""
         return frozenset(self._keys) | {authority_id(one) for one in self.authorities}
