@@ -72,7 +72,10 @@ class Federation:
             raise ConfigurationError("pin: only an https:// address is reached by certificates")
         now = read_clock(self._clock)
         document = self._fetch(trust_domain, origin, pinned)
-        bundle = TrustBundle.from_jwks(document, trust_domain=trust_domain)
+        try:
+            bundle = TrustBundle.from_jwks(document, trust_domain=trust_domain)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{origin}: {error}") from None
         domain = TrustedDomain(
             name=trust_domain,
             document=document,

@@ -54,6 +54,9 @@ def inspect(
             return Inspection(facts=facts, code="ok", reason="it can be used once")
         token = verifier.verify(credential)
         facts = _verified(token)
+        key = store.find_api_key(token.jti)
+        if key is not None:  # what it is exchanged for ends earlier than itself
+            facts["expires"] = key.expires_at
         dead = verdict_on(
             store.liveness(
                 str(token.spiffe_id), names=token.revocable_by, issued_at=token.issued_at

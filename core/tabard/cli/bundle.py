@@ -11,6 +11,7 @@ from tabard.cli.output import AsJson, Author, Reason, moment, print_json, print_
 from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.identity import TrustBundle
+from tabard.identity.issuer_key import IssuerKey
 from tabard.identity.trusted_domain import TrustedDomain
 from tabard.store import SqliteStore
 
@@ -34,8 +35,12 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     ]
     columns = ("trust domain", "sequence", "keys", "authorities", "origin")
     print_table("trust domains", columns, rows)
-    table = [(k.kid, k.state, k.use, moment(k.since)) for k in keys]
-    print_table("keys of this home", ("key", "state", "use", "since (UTC)"), table)
+    _print_keys(keys)
+
+
+def _print_keys(keys: list[IssuerKey]) -> None:
+    rows = [(k.kid, k.state, k.use, moment(k.since)[5:]) for k in keys]
+    print_table("keys of this home", ("key", "state", "use", "since (UTC)"), rows)
 
 
 def _facts(domain: TrustedDomain) -> dict[str, Any]:
@@ -101,8 +106,7 @@ def rotate(context: typer.Context, author: Author = None) -> None:
     """Let the next keys sign from now on; what the old ones signed counts to its end."""
     with Authority.open(context.obj) as authority:
         keys = authority.issuer.rotate(author=author)
-    table = [(k.kid, k.state, k.use, moment(k.since)) for k in keys]
-    print_table("keys of this home", ("key", "state", "use", "since (UTC)"), table)
+    _print_keys(keys)
 
 
 @app.command()

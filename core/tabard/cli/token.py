@@ -58,10 +58,7 @@ def inspect(
         print_json([{**found.facts, "valid": valid, "code": found.code, "reason": found.reason}])
     else:
         rows = [(name, _shown(name, value)) for name, value in found.facts.items()]
-        title = (
-            "a credential that counts here" if valid else "a credential that does not count here"
-        )
-        print_table(title, ("fact", "value"), rows)
+        print_table("what it says", ("fact", "value"), rows)
         say(f"{found.code}: {found.reason}")
     if not valid:
         raise typer.Exit(1)
@@ -73,7 +70,7 @@ def _read(credential: str | None) -> str:
         raise ConfigurationError("token inspect: name a file, `-`, or set $TABARD_CREDENTIAL")
     if given == "-":
         return sys.stdin.read(1_000_000).strip()
-    # `os.path` answers for what can be no name of a file, too; `Path.exists` would raise and show it.
+    # `os.path` answers for a text that can be no file's name, too; a `Path` would raise it.
     if given.startswith(PEM_PREFIX) or not ("/" in given or os.path.exists(given)):
         return given
     try:
