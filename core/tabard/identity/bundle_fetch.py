@@ -42,9 +42,7 @@ def fetch_bundle(origin: str, trust_domain: str, *, pin: str | None = None) -> s
         from tabard.identity.workload_api import WorkloadApi
 
         return WorkloadApi(origin).fetch_bundle(trust_domain)
-    parts = urlsplit(origin)
-    if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
-        raise ConfigurationError(f"{origin}: expected an https:// address, without a user in it")
+    _check_address(origin)
     try:
         context = ssl.create_default_context(cadata=pin)
         opener = urllib.request.build_opener(
@@ -57,6 +55,19 @@ def fetch_bundle(origin: str, trust_domain: str, *, pin: str | None = None) -> s
         return str(data, "utf-8")
     except (OSError, ValueError, urllib.error.URLError) as error:
         raise ConfigurationError(f"{origin}: gives no bundle: {_why(error)}") from None
+
+
+def _check_address(origin: str) -> None:
+    try:
+        parts = urlsplit(origin)
+        usable = parts.scheme == "https" and parts.hostname and "@" not in parts.netloc
+    except ValueError:
+        usable = None
+    if not usable:
+        # Not repeated: there may be a password in it.
+        raise ConfigurationError(
+            "bundle address: expected https://host/path without a user in it, or unix:///path"
+        )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
