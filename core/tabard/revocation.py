@@ -12,6 +12,7 @@ from tabard.audit.fields import encode
 from tabard.clock import CLOCK_SKEW, Clock, read_clock
 from tabard.errors import ConfigurationError
 from tabard.identity.agent import Agent
+from tabard.identity.api_key import JOIN_PREFIX, PREFIX
 from tabard.identity.token import MAX_LIFETIME, is_token_id
 from tabard.store import Store
 
@@ -62,6 +63,9 @@ class Revocations:
         Raises:
             ConfigurationError: It is no token id, or no reason was given.
         """
+        if isinstance(jti, str) and jti.startswith((PREFIX, JOIN_PREFIX)):
+            # A whole key would pass for an id, and would stand in the log.
+            raise ConfigurationError("revoke_token: an API key is taken back with `revoke_key`")
         if not isinstance(jti, str) or not is_token_id(jti):
             raise ConfigurationError("revoke_token: expected a token's `jti`, as the log shows it")
         why, now = explain(reason, author), read_clock(self._clock)

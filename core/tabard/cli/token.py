@@ -24,10 +24,12 @@ from tabard.trust import Trust
 
 app = typer.Typer(help="Single credentials.", no_args_is_help=True)
 
+_TAKES_PEM = {"ignore_unknown_options": True}
+"""A PEM text begins like an option, and what is no option would be shown in full."""
 _TIMES = ("issued", "expires", "iat", "nbf", "exp")
 
 
-@app.command()
+@app.command(context_settings=_TAKES_PEM)
 def inspect(
     context: typer.Context,
     credential: Annotated[
@@ -83,7 +85,7 @@ def _shown(name: str, value: object) -> object:
     return f"{moment(value)} UTC" if name in _TIMES and isinstance(value, int) else value
 
 
-@app.command()
+@app.command(context_settings=_TAKES_PEM)
 def revoke(
     context: typer.Context,
     jti: Annotated[str, typer.Argument(help="Its id as the log shows it (cred.jti), not itself.")],

@@ -1,0 +1,184 @@
+"""The canary: every secret there is goes through every door, and is looked for in every sink."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tabard import Authority, Guard, TabardError, ToolCall
+from tabard.identity import SigningKey, make_proof
+from tabard.identity.credential_file import CredentialFile
+
+CALL = ToolCall("policy_lookup", {"policy_no": "POL-123456"})
+
+
+@dataclass
+class Sinks:
+    """Everything tabard shows, anywhere."""
+
+    shown: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def catching(self) -> Iterator[None]:
+        """Keep what an error shows: its text, its traceback, and everything that hangs on it."""
+        try:
+            yield
+        except TabardError as error:
+            seen: BaseException | None = error
+            self.shown += traceback.format_exception(error)
+            while seen is not None:
+                self.shown.append(repr(seen) + repr(vars(seen)) + str(seen.args))
+                self.shown.append(str(getattr(seen, "doc", "")) + str(getattr(seen, "object", "")))
+                seen = seen.__cause__ or seen.__context__
+
+
+@pytest.fixture
+def sinks() -> Sinks:
+    return Sinks()
+
+
+def parts_of(secret: str) -> list[str]:
+    """What must not be seen of a secret: any long piece of it."""
+    lines = [line for line in re.split(r"[\s.]+", secret) if len(line) >= 20]
+    return [line[i : i + 20] for line in lines for i in range(0, len(line) - 19, 7)]
+
+
+class Canary:
+    """One secret of every kind, all of them live."""
+
+    def __init__(self, authority: Authority, home: Path, clock: Any) -> None:
+        self.proof_key = SigningKey.generate()
+        name = "claims-agent"
+        self.token = authority.issue(name)
+        self.bound = authority.issue(name, bound_to=self.proof_key.kid)
+        self.jwt_svid = authority.issue(name, profile="jwt-svid")
+        self.key = authority.create_key(name)
+        self.join = authority.create_join_token(name)
+        self.svid = authority.issue_svid(name)
+        self.proof = make_proof(
+            self.proof_key,
+            token=self.bound,
+            action=CALL,
+            audience="spiffe://acme.example/guard",
+            clock=clock,
+        )
+        self.pem = self.svid.to_pem().decode()
+        self.files = [path.read_text() for path in (home / "keys").iterdir()]
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.token, self.bound, self.jwt_svid, self.key, self.join, self.pem, self.proof]
+
+    def pieces(self) -> set[str]:
+        """Pieces of every secret, but for what is public in it: headers, ids, certificates."""
+        signed = [t.rpartition(".")[2] for t in (self.token, self.bound, self.jwt_svid, self.proof)]
+        keys = [self.key[15:], self.join[15:]]
+        # The private number is bytes 36 to 67 of such a file; the rest of it is public.
+        files = [self.pem[self.pem.index("-----BEGIN PRIVATE") :], *self.files]
+        private = ["".join(file.splitlines()[1:-1])[48:90] for file in files]
+        return {piece for secret in (*signed, *keys, *private) for piece in parts_of(secret)}
+
+
+def test_pieces_are_found_where_they_are(authority: Authority, home: Path, clock: Any) -> None:
+    """The search itself works: in a text that holds a secret it finds it."""
+    canary = Canary(authority, home, clock)
+    for text in canary.texts:
+        assert any(piece in f"error: {text}!" for piece in canary.pieces())
+
+
+def test_no_secret_in_any_sink(
+    home: Path,
+    authority: Authority,
+    guard: Guard,
+    sinks: Sinks,
+    clock: Any,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """Logins that hold and logins that fail, calls, reprs, logs, records, database, bundle."""
+    caplog.set_level(logging.DEBUG)
+    canary = Canary(authority, home, clock)
+    file = tmp_path / "credential"
+    file.touch(mode=0o600)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        credentials: list[Any] = [*canary.texts, canary.svid]
+        for text in credentials:
+            with sinks.catching():
+                session = guard.login(text)
+                sinks.shown.append(repr(session) + str(session.token))
+                with sinks.catching():
+                    guard.admit(CALL, session=session, proof=canary.proof).settle()
+                with sinks.catching():
+                    guard.admit(ToolCall("no", {"x": str(text)}), session=session)
+                session.close()
+        for text in canary.texts:
+            for broken in (text[:-1], text + "x", text.upper(), text + "\n", " " + text, text[1:],
+                           text.encode() + b"\xff", text * 20):  # fmt: skip
+                with sinks.catching():
+                    guard.login(broken)
+            file.write_text(text + "é")
+            with sinks.catching():
+                guard.login(file)
+            held = CredentialFile(file)
+            sinks.shown.append(repr(held))
+            with sinks.catching():
+                authority.revoke_token(text, reason="x")
+            with sinks.catching():
+                authority.revoke_key(text, reason="x")
+        sinks.shown += [repr(one) for one in (canary.svid, canary.proof_key, guard, authority)]
+        sinks.shown.append(repr(authority.source("claims-agent")))
+        sinks.shown.append(str(authority.keys("claims-agent")) + str(authority.issuer.keys()))
+        authority.issuer.rotate()
+        authority.revoke("claims-agent", reason="x")
+    sinks.shown += [str(warning.message) for warning in warned]
+    sinks.shown.append(caplog.text + "".join(map(repr, caplog.records)))
+    sinks.shown += list(capfd.readouterr())
+    sinks.shown.append(json.dumps(list(guard.records())))
+    sinks.shown.append((home / "bundle.json").read_text())
+    dump = "\n".join(sqlite3.connect(home / "state.db").iterdump())
+    sinks.shown.append(dump)
+    everything = "\n".join(sinks.shown)
+    assert len(everything) > 50_000
+    found = {shown[:200] for shown in sinks.shown for p in canary.pieces() if p in shown}
+    assert not found
+
+
+def test_no_secret_on_the_command_line(
+    home: Path, authority: Authority, guard: Guard, clock: Any, tmp_path: Path
+) -> None:
+    """Whatever is given to a command, the credential is not in what it prints."""
+    canary = Canary(authority, home, clock)
+    shown = []
+    file = tmp_path / "credential"
+    file.touch(mode=0o600)
+    for text in canary.texts:
+        file.write_text(text)
+        for arguments in (["token", "inspect", str(file)], ["token", "inspect", text + "x"],
+                          ["token", "revoke", text, "--reason", "x"]):  # fmt: skip
+            run = subprocess.run(
+                [sys.executable, "-c", "from tabard.cli import main; main()", *arguments],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "TABARD_HOME": str(home), "TABARD_CREDENTIAL": canary.token},
+            )
+            shown.append(run.stdout + run.stderr)
+            assert "Traceback" not in run.stderr
+    everything = re.sub(r"\\x0a|[^\w+/=-]", "", "".join(shown))  # a box folds what it shows
+    assert not {piece for piece in canary.pieces() if piece in everything}
