@@ -247,3 +247,140 @@ class TestBadInput:
         _, out, _ = tabard("--help")
         for noun in ("agent", "audit"):
             assert noun in out
+
+
+class TestCredentials:
+    @pytest.fixture
+    def live(self, tmp_path: Path) -> Path:
+        """A home by the real clock: a command asks no other."""
+        place = tmp_path / "live"
+        with Authority.open(place, trust_domain="acme.example") as authority:
+            authority.register("claims-agent", team="claims", environment="prod")
+        return place
+
+    @pytest.mark.parametrize(
+        ("arguments", "kind"),
+        [
+            (["issue"], "agent+jwt"),
+            (["issue", "--profile", "jwt-svid"], "jwt-svid"),
+            (["key"], "api-key"),
+            (["rotate"], "api-key"),
+            (["join"], "join-token"),
+        ],
+    )
+    def test_every_kind_is_made_and_inspected(
+        self, live: Path, tmp_path: Path, arguments: list[str], kind: str
+    ) -> None:
+        """What one command hands out, another looks at, again and again, and never prints."""
+        code, out, _ = tabard("agent", arguments[0], "claims-agent", *arguments[1:], home=live)
+        assert code == 0
+        credential = out.strip()
+        file = tmp_path / "credential"
+        file.touch(mode=0o600)
+        file.write_text(credential)
+        for given in (credential, file, file):
+            code, out, _ = tabard("token", "inspect", given, "--json", home=live)
+            found = json.loads(out)
+            assert (code, found["valid"], found["kind"]) == (0, True, kind)
+            assert found["subject"].endswith("/agent/claims-agent")
+            assert credential[-30:] not in out
+        code, out, _ = tabard("token", "inspect", file, home=live)
+        assert "ok: it" in out
+        code, out, _ = tabard("token", "revoke", found["id"], "--reason", "x", home=live)
+        assert code == 0
+        code, out, _ = tabard("token", "inspect", file, "--json", home=live)
+        assert (code, json.loads(out)["code"]) == (1, "token_revoked")
+
+    def test_svid(self, live: Path, tmp_path: Path) -> None:
+        """A certificate and key in a file for its owner only."""
+        file = tmp_path / "svid.pem"
+        code, out, _ = tabard("agent", "svid", "claims-agent", "--out", file, home=live)
+        assert code == 0
+        assert "BEGIN" not in out
+        assert file.stat().st_mode & 0o777 == 0o600
+        code, out, _ = tabard("token", "inspect", file, "--json", home=live)
+        assert (code, json.loads(out)["kind"]) == (0, "x509-svid")
+
+    def test_standard_input_and_environment(self, live: Path) -> None:
+        """`-` reads standard input; without an argument `$TABARD_CREDENTIAL` is looked at."""
+        _, token, _ = tabard("agent", "issue", "claims-agent", home=live)
+        command = [sys.executable, "-c", "from tabard.cli import main; main()", "token", "inspect"]
+        environment = {**os.environ, "TABARD_HOME": str(live)}
+        piped = subprocess.run([*command, "-"], input=token, text=True, check=False,
+                               capture_output=True, env=environment)  # fmt: skip
+        named = subprocess.run(command, text=True, check=False, capture_output=True,
+                               env={**environment, "TABARD_CREDENTIAL": token.strip()})  # fmt: skip
+        assert piped.returncode == named.returncode == 0
+
+    def test_keys_are_listed_by_their_ids(self, live: Path) -> None:
+        """Three kinds of key, and the secret of none."""
+        secrets = [tabard("agent", c, "claims-agent", home=live)[1] for c in ("key", "join")]
+        _, out, _ = tabard("agent", "keys", "claims-agent", "--json", home=live)
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert {row["kind"] for row in rows} == {"key", "join"}
+        assert not any(secret.strip()[15:] in out for secret in secrets)
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (("token", "inspect"), 2, "name a file, `-`, or set $TABARD_CREDENTIAL"),
+            (("token", "inspect", "./missing"), 2, "no readable credential"),
+            (("token", "revoke", "x", "--reason", "y"), 2, "expected a token's `jti`"),
+            (("token", "revoke", "x" * 22), 2, "Missing option"),
+            (("agent", "issue", "claims-agent", "--profile", "x"), 2, "profile: expected"),
+            (("agent", "svid", "claims-agent"), 2, "Missing option"),
+            (("agent", "svid", "claims-agent", "--out", "/nowhere/x"), 2, "cannot write"),
+            (("agent", "join", "claims-agent", "--lifetime", "0"), 2, "lifetime: expected"),
+            (("agent", "rotate", "claims-agent", "--grace", "-1"), 2, "grace: expected"),
+            (("agent", "rotate", "ghost"), 2, "no agent 'ghost' is registered"),
+            (("bundle", "kill", "x", "--reason", "y"), 2, "no key 'x' in the trust bundle"),
+            (("bundle", "trust", "other.example", "missing.json"), 2, "cannot be read"),
+            (("bundle", "trust", "other.example", "http://x/y"), 2, "expected https://"),
+            (("bundle", "trust", "acme.example", "x"), 2, "this home's own trust domain"),
+            (("bundle", "distrust", "other.example", "--reason", "x"), 2, "is not trusted here"),
+            (("bundle", "export", "other.example"), 2, "is not trusted here"),
+        ],
+    )
+    def test_misuse(self, live: Path, arguments: tuple[str, ...], code: int, message: str) -> None:
+        """One clear sentence each, and the exit code of unusable input."""
+        found, _, err = tabard(*arguments, home=live)
+        assert (found, message in err) == (code, True), err
+        assert "Traceback" not in err
+
+
+class TestBundle:
+    def test_show_rotate_kill(self, home: Path, authority: Authority) -> None:
+        """The keys of a home, their states, and one that is trusted no more."""
+        _, out, _ = tabard("bundle", "rotate", "--author", "ada", home=home)
+        assert out.count("retiring") == out.count("active") == 2
+        _, out, _ = tabard("bundle", "show", "--json", home=home)
+        rows = [json.loads(line) for line in out.splitlines()]
+        [old] = [
+            r["kid"] for r in rows if (r.get("use"), r.get("state")) == ("jwt-svid", "retiring")
+        ]
+        assert old in rows[0]["keys"]
+        code, _, _ = tabard("bundle", "kill", old, "--reason", "stolen", home=home)
+        assert code == 0
+        _, out, _ = tabard("bundle", "show", "--json", home=home)
+        assert old not in json.loads(out.splitlines()[0])["keys"]
+
+    def test_export_and_trust(self, home: Path, authority: Authority, tmp_path: Path) -> None:
+        """What one home exports, another trusts."""
+        _, exported, _ = tabard("bundle", "export", home=home)
+        (tmp_path / "acme.json").write_text(exported)
+        other = tmp_path / "other"
+        Authority.open(other, trust_domain="other.example").close()
+        code, out, _ = tabard("bundle", "trust", "acme.example", tmp_path / "acme.json", home=other)
+        assert code == 0
+        assert "1 keys and 1 authorities" in out
+        code, _, err = tabard("bundle", "trust", "acme.example", tmp_path / "acme.json", home=other)
+        assert (code, "is trusted already" in err) == (2, True)
+        again = ("bundle", "trust", "acme.example", tmp_path / "acme.json", "--replace")
+        assert tabard(*again, home=other)[0] == 0
+        foreign = ("agent", "add", "x", "--team", "t", "--environment", "e", "--spiffe-id")
+        assert tabard(*foreign, "spiffe://acme.example/x", home=other)[0] == 0
+        assert tabard(*foreign, "spiffe://other.example/x", home=other)[0] == 2
+        _, out, _ = tabard("bundle", "export", "acme.example", home=other)
+        assert json.loads(out) == json.loads(exported)
+        code, _, _ = tabard("bundle", "distrust", "acme.example", "--reason", "over", home=other)
+        assert code == 0
