@@ -1,8 +1,4 @@
-"""What an admission costs, against the bars of the design.
-
-Everything is measured in one process, interleaved, in CPU time, and the best of many rounds is
-kept: a busy machine can only make a round slower, never faster.
-"""
+"""What an admission costs, against the bars of the design."""
 
 from __future__ import annotations
 
@@ -15,38 +11,24 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import jwt
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from rich.console import Console
 from rich.table import Table
 
+from identity import measure_credentials, measure_liveness, measure_login, measure_revocation
 from tabard import Authority, Guard, Session, ToolCall
 from tabard.audit import verify_log
-from tabard.identity import SigningKey, TokenVerifier, TrustBundle, mint_token
-from tabard.identity.spiffe_id import SpiffeId
 from tabard.policy import decide, load
 from tabard.store import SqliteStore
 from tabard_langchain import TabardCallbackHandler, protect
+from timing import Row, measure
 
-ROUNDS, CALLS = 15, 300
 DENY = """\
 deny:
   - {id: no-secrets, tools: ["**"], any_arg: {regex: "(?i).*sk-[a-z0-9]{20,}.*"}}
 """
 CALL = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1", "max_rows": 10})
-
-
-def measure(works: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """CPU microseconds per call of each work: rounds interleaved, the best round kept."""
-    best = dict.fromkeys(works, float("inf"))
-    for _ in range(ROUNDS):
-        for name, work in works.items():
-            start = time.thread_time_ns()
-            for _ in range(CALLS):
-                work()
-            best[name] = min(best[name], (time.thread_time_ns() - start) / CALLS / 1000)
-    return best
 
 
 def policy_text(rules: int, *, reads_arguments: bool = True) -> str:
@@ -100,7 +82,7 @@ def admission_session(home: Path, rules: int, agents: int) -> Session:
     return guard.login(token, scope={"claimant_id": "C-1"})
 
 
-def measure_admission(folder: Path) -> list[tuple[str, str, str]]:
+def measure_admission(folder: Path) -> list[Row]:
     arguments = dict(CALL.arguments)
     works: dict[str, Callable[[], object]] = {"bare": lambda: bare.invoke(arguments)}
     sizes = [(1, 10), (100, 1_000), (1_000, 10), (10, 100_000)]
@@ -122,7 +104,7 @@ def measure_admission(folder: Path) -> list[tuple[str, str, str]]:
     return rows
 
 
-def measure_langchain(folder: Path) -> list[tuple[str, str, str]]:
+def measure_langchain(folder: Path) -> list[Row]:
     """What the plugin adds to a tool's `invoke`, admission included."""
     session = admission_session(folder / "langchain", rules=100, agents=10)
     arguments, protected = dict(CALL.arguments), protect(bare)
@@ -146,7 +128,7 @@ def measure_langchain(folder: Path) -> list[tuple[str, str, str]]:
     ]
 
 
-def measure_decision() -> list[tuple[str, str, str]]:
+def measure_decision() -> list[Row]:
     agent = Authority.open(
         tempfile.mkdtemp(prefix="tabard-bench-"), trust_domain="acme.example"
     ).register("claims-agent", team="claims", environment="prod")
@@ -159,35 +141,7 @@ def measure_decision() -> list[tuple[str, str, str]]:
     return [(name, f"{cost:.1f} us", "10 us") for name, cost in measure(works).items()]
 
 
-def measure_verification() -> list[tuple[str, str, str]]:
-    key = SigningKey.generate()
-    bundle = TrustBundle.of(key, trust_domain="acme.example")
-    subject = SpiffeId.parse("spiffe://acme.example/env/prod/team/claims/agent/claims-agent")
-    audience = "spiffe://acme.example/guard"
-    token = mint_token(
-        key, subject=subject, audience=audience, issued_at=time.time(), lifetime=3600
-    )
-    verifier = TokenVerifier(bundle, audience=audience)
-    public = key.public_key
-    required = ["exp", "iat", "nbf", "iss", "sub", "aud", "jti"]
-    found = measure(
-        {
-            "strict verify": lambda: verifier.verify(token),
-            "jwt.decode": lambda: jwt.decode(
-                token,
-                public,
-                algorithms=["ES256"],
-                audience=audience,
-                issuer="spiffe://acme.example",
-                options={"require": required},
-            ),
-        }
-    )
-    ratio = found["strict verify"] / found["jwt.decode"]
-    return [("strict token verify / jwt.decode", f"{ratio:.2f} x", "1.00 x")]
-
-
-def measure_log() -> list[tuple[str, str, str]]:
+def measure_log() -> list[Row]:
     """How fast a log is verified, parsing included."""
     with tempfile.TemporaryDirectory() as folder:
         session = admission_session(Path(folder) / "home", rules=10, agents=10)
@@ -202,7 +156,7 @@ def measure_log() -> list[tuple[str, str, str]]:
     return [("verify the log, records a second", f"{best:,.0f}", "80,000 (of an export)")]
 
 
-def measure_import() -> list[tuple[str, str, str]]:
+def measure_import() -> list[Row]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def cost(statement: str) -> float:
@@ -228,10 +182,16 @@ def main() -> None:
     for column in ("work", "found", "bar"):
         table.add_column(column)
     with tempfile.TemporaryDirectory() as folder:
-        for part in (measure_admission, measure_langchain):
+        for part in (measure_admission, measure_langchain, measure_login, measure_liveness):
             for row in part(Path(folder)):
                 table.add_row(*row)
-    for work in (measure_decision, measure_verification, measure_log, measure_import):
+    for work in (
+        measure_decision,
+        measure_credentials,
+        measure_revocation,
+        measure_log,
+        measure_import,
+    ):
         for row in work():
             table.add_row(*row)
     Console(width=100).print(table)

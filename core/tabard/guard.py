@@ -10,7 +10,6 @@ with guard.login(token) as session:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections import deque
@@ -169,7 +168,9 @@ class Guard:
         caller = session if session is not None else current_session()
         with FailingClosed(name_of(action)):
             if type(caller) is Session and self._judge.is_renewal_due(caller):
-                await asyncio.to_thread(self._judge.renew_early, caller)
+                from asyncio import to_thread  # who awaits this has loaded it already
+
+                await to_thread(self._judge.renew_early, caller)
         return self.admit(action, session=session, proof=proof)
 
     def hand_over(
