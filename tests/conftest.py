@@ -51,6 +51,13 @@ class TurnableClock:
         return self.now
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what imports CrewAI in one process: the import takes several seconds."""
+    for item in items:
+        if item.get_closest_marker("crewai") or "crewai" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("crewai"))
+
+
 @pytest.fixture(autouse=True)
 def _no_tabard_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [n for n in os.environ if n.startswith("TABARD_")]:

@@ -198,7 +198,7 @@ class TestRotation:
         """The Workload API has no identity any more: refused at the next renewal."""
         session = trusting.login(source(peer, clock))
         peer.push(has_identity=False)
-        clock.now += 170
+        clock.now += 181
         with pytest.raises(AuthenticationFailed, match="no_identity"):
             trusting.admit(CALL, session=session)
         peer.push(has_identity=True)

@@ -30,7 +30,7 @@ KEYS: dict[str, Any] = {
     "rsa": rsa.generate_private_key(65537, 2048),
     "pinned": rsa.generate_private_key(65537, 2048),
 }
-ABSENT: Any = object()
+ABSENT: Any = ...
 
 
 def jwk(kid: str) -> dict[str, Any]:

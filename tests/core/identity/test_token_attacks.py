@@ -50,7 +50,7 @@ CLAIMS: dict[str, Any] = {
     "jti": "j" * 22,
     "txn": "t" * 22,
 }
-ABSENT = object()
+ABSENT = ...
 
 
 def b64(data: bytes | str) -> str:

@@ -63,7 +63,7 @@ def name(text: str = "") -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
 
 
-ABSENT: Any = object()
+ABSENT: Any = ...
 
 
 def forge(
