@@ -39,11 +39,15 @@ class ModelCall:
     Attributes:
         model: The model's name as the provider knows it, or `provider/model`.
         provider: The provider's name, for example `openai`; joined to the model with a slash.
+        input_tokens: The most tokens the call can read; None when nobody knows. Needed by budgets.
+        max_output_tokens: The limit the call sets to the answer; None when it sets none.
         call_id: The framework's id of this call, for correlation only.
     """
 
     model: str
     provider: str | None = field(default=None, kw_only=True)
+    input_tokens: int | None = field(default=None, kw_only=True)
+    max_output_tokens: int | None = field(default=None, kw_only=True)
     call_id: str | None = field(default=None, kw_only=True)
 
     kind = "model"

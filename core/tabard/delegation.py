@@ -94,7 +94,8 @@ def decide_for(session: Session, action: Action, policy: Policy, now: float) -> 
     """Decide one call of a session, for itself and for everyone it acts for.
 
     Returns:
-        The first refusal, else the first decision that only shadow mode lets pass, else its own.
+        The first refusal, else the first question to a person, else the first decision that only
+        shadow mode lets pass, else its own.
     """
     own = decide(session.agent, action, policy, now, scope=session.scope)
     if session.mandate is None:
@@ -107,7 +108,8 @@ def decide_for(session: Session, action: Action, policy: Policy, now: float) -> 
             decisions.append(_NOT_COVERED)
     if isinstance(action, Delegation) and len(session.chain) > MAX_DEPTH:
         decisions.append(_TOO_DEEP)
-    return min(decisions, key=_leniency)
+    # Who does the work pays for it, whoever of them had the last word.
+    return replace(min(decisions, key=_leniency), terms=own.terms)
 
 
 _NOT_COVERED = Decision(
@@ -125,4 +127,6 @@ _TOO_DEEP = Decision(
 
 
 def _leniency(decision: Decision) -> int:
-    return decision.permits + (decision.effect == "allow")
+    if decision.permits:
+        return 3 if decision.effect == "allow" else 2
+    return 1 if decision.effect == "ask" else 0

@@ -116,7 +116,44 @@ class BudgetExceeded(AccessDenied):
 
 
 class ApprovalRequired(AccessDenied):
-    """A person has to agree before this call runs."""
+    """A person has to agree before this call runs; the same call again goes ahead once they have.
+
+    Attributes:
+        request: The id of the question, for `tabard approval grant`; None in a dry run.
+    """
+
+    def __init__(
+        self,
+        *,
+        code: str,
+        reason: str,
+        agent: str | None = None,
+        action: str | None = None,
+        rule: str | None = None,
+        request: str | None = None,
+    ) -> None:
+        self.request = request
+        named = f"{reason} (request {request})" if request else reason
+        super().__init__(code=code, reason=named, agent=agent, action=action, rule=rule)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by keyword, the request included."""
+        facts = (self.code, self.reason, self.agent, self.action, self.rule, self.request)
+        return _rebuild_question, facts
+
+
+def _rebuild_question(
+    code: str,
+    reason: str,
+    agent: str | None,
+    action: str | None,
+    rule: str | None,
+    request: str | None,
+) -> ApprovalRequired:
+    return ApprovalRequired(
+        code=code, reason=reason, agent=agent, action=action, rule=rule, request=request
+    )
 
 
 class GuardUnavailable(AccessDenied):

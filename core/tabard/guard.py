@@ -10,49 +10,51 @@ with guard.login(token) as session:
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from tabard.actions import Action, Delegation
+from tabard.admission import Admissions, Outcome, PolicyChanged, first_dead
+from tabard.approvals import Approvals
 from tabard.arguments import plain_arguments
 from tabard.audit import Verification, verify_log
-from tabard.audit.fields import action_field, decision_field, pseudonym
+from tabard.audit.fields import outcome_field, pseudonym
+from tabard.budget import ListPricer, Pricer, TokenUsage
 from tabard.clock import Clock, read_clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
 from tabard.delegation import Mandate, delegated_facts
-from tabard.errors import ConfigurationError, StoreError
+from tabard.errors import ApprovalRequired, ConfigurationError, GuardUnavailable, StoreError
 from tabard.failing import FailingClosed, name_of
 from tabard.federation import Federation
 from tabard.home import Home
 from tabard.identity import Agent, SpiffeId
-from tabard.identity.agent import Liveness, find_agent
+from tabard.identity.agent import find_agent
 from tabard.identity.audience import default_audience
-from tabard.judge import Judge, Judgement
+from tabard.judge import Judge
 from tabard.login import Credential, Identified, identify
+from tabard.meter import Meter
 from tabard.permit import Permit
+from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource
 from tabard.policy import Decision, Policy, load
 from tabard.protection import protect_function
 from tabard.session import Session, current_session
 from tabard.store import SqliteStore, Store
 from tabard.trust import Trust
-from tabard.verdict import PROOF_REPLAYED, Verdict, verdict_on
+from tabard.verdict import Verdict
+from tabard.waiting import Waiting
 
-_log = logging.getLogger("tabard")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-_NOBODY = '"agent":null,"session":null'
 
 
 class Guard:
     """Admits calls, or refuses them, and keeps the record of both. Safe for many threads.
 
     Attributes:
-        policy: The compiled policy that decides.
+        approvals: The questions to people, and their answers.
         audience: What a token must be meant for to be accepted here.
     """
 
@@ -60,20 +62,38 @@ class Guard:
         self,
         *,
         store: Store,
-        policy: Policy,
+        policy: Policy | None = None,
         audience: str,
+        pricer: Pricer | None = None,
+        approval_wait: float = 0.0,
         clock: Clock = system_clock,
     ) -> None:
         """Assemble a guard from its parts; `Guard.open` does it from a home."""
-        self.policy = policy
         self.audience = audience
+        self.approvals = Approvals(self, store, clock)
         self._store = store
         self._clock = clock
+        self._wait = approval_wait
+        self._policies: PolicySource = (
+            CentralPolicy(store) if policy is None else PinnedPolicy(policy)
+        )
+        self._meter = Meter(pricer or ListPricer())
         trust = Trust(store, Federation(store, clock))
         self._verifier = CredentialVerifier(trust, store, audience=audience, clock=clock)
-        self._judge = Judge(policy=policy, verifier=self._verifier, clock=clock)
-        self._unwritten: deque[tuple[str, str]] = deque()
+        self._judge = Judge(
+            policies=self._policies, verifier=self._verifier, meter=self._meter, clock=clock
+        )
+        self._admissions = Admissions(store=store, policies=self._policies, clock=clock)
         remember(self)
+
+    @property
+    def policy(self) -> Policy:
+        """The compiled policy that decides now.
+
+        Raises:
+            StoreError: The central one cannot be read.
+        """
+        return self._policies.current()
 
     @classmethod
     def open(
@@ -82,14 +102,20 @@ class Guard:
         *,
         policy: str | os.PathLike[str] | Policy | None = None,
         audience: str | None = None,
+        pricer: Pricer | None = None,
+        approval_wait: float = 0.0,
         clock: Clock = system_clock,
     ) -> Self:
         """Open an existing home for enforcement; never needs a signing key.
 
         Args:
             home: The folder `Authority.open` made; default `$TABARD_HOME`, else `.tabard`.
-            policy: A path, YAML text or a compiled policy; default `$TABARD_POLICY`.
+            policy: A path, YAML text or a compiled policy; default `$TABARD_POLICY`, else the
+                central one (`tabard policy apply`), whose changes count at the next call.
             audience: What tokens must be meant for; default the guard of the trust domain.
+            pricer: Knows what models cost; default the providers' list prices.
+            approval_wait: Seconds a call waits for a person's answer; 0 raises
+                `ApprovalRequired` at once, and the same call goes ahead once they have agreed.
             clock: Returns POSIX seconds.
 
         Raises:
@@ -97,16 +123,14 @@ class Guard:
         """
         place = Home.locate(home)
         source = policy if policy is not None else os.environ.get("TABARD_POLICY")
-        if not source:
-            raise ConfigurationError(
-                "no policy: pass `policy=` or set $TABARD_POLICY; without one nothing is allowed"
-            )
-        compiled = source if isinstance(source, Policy) else load(source)
+        compiled = source if isinstance(source, Policy) else load(source) if source else None
         store = SqliteStore(place.database)
         return cls(
             store=store,
             policy=compiled,
             audience=audience or default_audience(store.trust_domain),
+            pricer=pricer,
+            approval_wait=approval_wait,
             clock=clock,
         )
 
@@ -157,21 +181,54 @@ class Guard:
             NotPermitted: The policy does not allow it.
             GuardUnavailable: Tabard could not decide or could not keep the record.
         """
+        waiting = Waiting(self._store, self._wait, self._clock)
         with FailingClosed(name_of(action)):
             caller = session if session is not None else current_session()
-            return self._record(self._judge.judge(action, caller, proof))
+            while True:
+                try:
+                    return self._admit(action, caller, proof)
+                except ApprovalRequired as question:
+                    if not waiting.until_answered(question):
+                        raise
 
     async def aadmit(
         self, action: Action, *, session: Session | None = None, proof: str | None = None
     ) -> Permit:
-        """The same as `admit`, from an event loop: a credential is renewed beside it, not on it."""
+        """The same as `admit`, from an event loop, which goes on while this waits."""
+        waiting = Waiting(self._store, self._wait, self._clock)
         caller = session if session is not None else current_session()
         with FailingClosed(name_of(action)):
             if type(caller) is Session and self._judge.is_renewal_due(caller):
                 from asyncio import to_thread  # who awaits this has loaded it already
 
                 await to_thread(self._judge.renew_early, caller)
-        return self.admit(action, session=session, proof=proof)
+            while True:
+                try:
+                    return self._admit(action, caller, proof)
+                except ApprovalRequired as question:
+                    if not await waiting.auntil_answered(question):
+                        raise
+
+    def _admit(self, action: Action, caller: object, proof: str | None) -> Permit:
+        """Judge and record; once more if another policy came into force in between."""
+        while True:
+            judged = self._judge.judge(action, caller, proof)
+            with suppress(PolicyChanged):
+                found = self._admissions.admit(judged)
+                break
+        session, verdict = judged.session, found.verdict
+        if session is None or not verdict.permits:
+            agent = None if session is None else session.spiffe_id
+            request = None if found.answer is None else found.answer.request.id
+            raise verdict.refusal(agent=agent, action=judged.action.name, request=request)
+        return Permit(
+            guard=self,
+            session=session,
+            action=judged.action,
+            decision=verdict.decision,
+            call=found.call,
+            charge=judged.charge,
+        )
 
     def hand_over(
         self,
@@ -200,7 +257,7 @@ class Guard:
                 mandate=mandate,
             )
             with self._store.transaction(now) as transaction:
-                dead = _first_dead(child, transaction.liveness)
+                dead = first_dead(child, transaction.liveness)
                 if dead is not None:
                     raise dead.refusal(agent=child.spiffe_id, action="delegate")
                 transaction.append("session.open", child.fields())
@@ -212,54 +269,58 @@ class Guard:
     ) -> Decision:
         """Decide and explain without side effects: nothing is admitted, nothing recorded."""
         caller = session if session is not None else current_session()
-        judged = self._judge.judge(action, caller, proof)
-        if judged.session is not None and judged.verdict.is_about_policy:
-            try:
-                dead = _first_dead(judged.session, self._store.liveness)
-            except StoreError as error:
-                return Verdict.undecidable(error.code, "the store failed").decision
-            return (dead or judged.verdict).decision
-        return judged.verdict.decision
-
-    def _record(self, judged: Judgement) -> Permit:
-        """The one transaction of an admission: liveness, pending outcomes, the decision."""
-        action, session, verdict = judged.action, judged.session, judged.verdict
-        what = action_field(action, judged.arguments, self._store.secret)
-        late: list[tuple[str, str]] = []
         try:
-            with self._store.transaction(judged.now) as transaction:
-                # Read under the write lock: a `revoke` that has returned is seen by every process.
-                if session is not None:
-                    verdict = _first_dead(session, transaction.liveness) or verdict
-                if judged.proof is not None and verdict.permits:
-                    proof = judged.proof
-                    if not transaction.refuse(proof.name, expires=proof.expires_at):
-                        verdict = PROOF_REPLAYED
-                while self._unwritten:
-                    late.append(self._unwritten.popleft())
-                    transaction.append(*late[-1])
-                who = _NOBODY if session is None else session.fields()
-                why = decision_field(verdict.decision, self.policy.digest)
-                call = transaction.append(f"{action.kind}.decision", f"{who},{what},{why}")
-        except BaseException:
-            self._unwritten.extendleft(reversed(late))
-            raise
-        if session is None or not verdict.permits:
-            agent = None if session is None else session.spiffe_id
-            raise verdict.refusal(agent=agent, action=action.name)
-        return Permit(
-            guard=self, session=session, action=action, decision=verdict.decision, call=call
+            judged = self._judge.judge(action, caller, proof)
+            if judged.session is None or not judged.verdict.is_about_policy:
+                return judged.verdict.decision
+            if judged.verdict.decision.terms is not None or judged.verdict.is_question:
+                return self._admissions.preview(judged).decision
+            return (first_dead(judged.session, self._store.liveness) or judged.verdict).decision
+        except StoreError as error:
+            return Verdict.undecidable(error.code, "the store failed").decision
+
+    def end_call(
+        self, permit: Permit, outcome: Mapping[str, object], usage: Mapping[str, int]
+    ) -> None:
+        """Put an outcome on record, and settle what was held for the call; for `Permit`."""
+        charge, settlement, cost = permit.charge, None, None
+        if charge is not None:
+            settlement, estimated = self._meter.settlement(
+                charge, permit.call, permit.action, TokenUsage.read(usage), self._time(permit)
+            )
+            cost = {
+                "amount": settlement.amount,
+                "currency": charge.tariff.currency,
+                "estimated": estimated,
+            }
+        fields = outcome_field(permit.action, permit.call, outcome, usage, cost)
+        self._admissions.write(
+            Outcome(
+                kind=f"{permit.action.kind}.outcome",
+                fields=f"{permit.session.fields()},{fields}",
+                settlement=settlement,
+            )
         )
 
-    def write_outcome(self, kind: str, fields: str) -> None:
-        """Put an outcome on record; if that fails, before the next admission. For `Permit`."""
+    def check_session(self, session: object) -> None:
+        """Make sure that a session is one of this guard's, and at work; for `Approvals`.
+
+        Raises:
+            AuthenticationFailed: It is not.
+            GuardUnavailable: The clock failed.
+        """
+        self._judge.check_session(session)
+
+    def _time(self, permit: Permit) -> float:
+        """When a call has ended; a clock that fails now does not make it free."""
         try:
-            with self._store.transaction(read_clock(self._clock)) as transaction:
-                transaction.append(kind, fields)
-        except Exception as error:
-            # The next admission writes it first, or is refused: nothing runs unlogged meanwhile.
-            self._unwritten.append((kind, fields))
-            _log.error("an outcome could not be recorded yet: %s", error)
+            return read_clock(self._clock)
+        except GuardUnavailable:
+            return permit.session.seen_at
+
+    def write_event(self, kind: str, fields: str) -> None:
+        """Put something on record that no decision hangs on; for `Session`."""
+        self._admissions.write(Outcome(kind=kind, fields=fields))
 
     @overload
     def protect(self, function: _Function, *, name: str | None = None) -> _Function: ...
@@ -323,15 +384,6 @@ class Guard:
         if not isinstance(user, str) or not user:
             raise ConfigurationError("on_behalf_of: expected the user's id as text")
         return pseudonym(self._store.secret, user)
-
-
-def _first_dead(session: Session, liveness: Callable[..., Liveness]) -> Verdict | None:
-    """The refusal of the first credential in a chain that no longer counts; None if all do."""
-    for one in session.chain:
-        verdict = verdict_on(liveness(one.spiffe_id, **one.token_facts))
-        if verdict is not None:
-            return verdict if one is session else verdict.of_another()
-    return None
 
 
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:

@@ -13,9 +13,11 @@ from tabard.arguments import plain_arguments
 from tabard.clock import CLOCK_SKEW, Clock, read_clock
 from tabard.credentials import CredentialVerifier
 from tabard.delegation import decide_for
-from tabard.errors import AccessDenied, GuardUnavailable
+from tabard.errors import AccessDenied, BudgetExceeded, GuardUnavailable
 from tabard.identity.proof import VerifiedProof, verify_proof
 from tabard.login import renew
+from tabard.meter import Charge, Meter
+from tabard.policies import PolicySource
 from tabard.policy import Policy
 from tabard.session import Session
 from tabard.verdict import (
@@ -44,7 +46,9 @@ class Judgement:
         arguments: Its arguments as plain values, or None when they could not be examined.
         session: Whose call it is; None when that is not established.
         now: POSIX seconds.
+        policy: The policy it was judged by.
         proof: The proof of possession to use up with the call, or None when none is needed.
+        charge: What it may cost, and who pays; None when no budget does.
     """
 
     verdict: Verdict
@@ -52,27 +56,43 @@ class Judgement:
     arguments: Mapping[str, object] | None
     session: Session | None
     now: float
+    policy: Policy
     proof: VerifiedProof | None = None
+    charge: Charge | None = None
 
 
 class Judge:
     """Decides about calls; holds no state but which sessions are its guard's own."""
 
-    def __init__(self, *, policy: Policy, verifier: CredentialVerifier, clock: Clock) -> None:
-        self.policy = policy
+    def __init__(
+        self,
+        *,
+        policies: PolicySource,
+        verifier: CredentialVerifier,
+        meter: Meter,
+        clock: Clock,
+    ) -> None:
+        self._policies = policies
+        self._meter = meter
         self.sessions: weakref.WeakSet[Session] = weakref.WeakSet()
         self._verifier = verifier
         self._clock = clock
 
     def judge(self, action: Action, session: object, proof: str | None = None) -> Judgement:
-        """Judge a call without any side effect but the renewal of a credential."""
+        """Judge a call without any side effect but the renewal of a credential.
+
+        Raises:
+            StoreError: Which policy is in force cannot be read.
+        """
+        policy = self._policies.current()
         known = session if type(session) is Session and session in self.sessions else None
         try:
             now = read_clock(self._clock)
         except GuardUnavailable as refusal:
-            return Judgement(Verdict.of(refusal), _named(action), None, known, time.time())
+            now = time.time()
+            return Judgement(Verdict.of(refusal), _named(action), None, known, now, policy)
         if not _is_well_formed(action):
-            return Judgement(MALFORMED, _named(action), None, known, now)
+            return Judgement(MALFORMED, _named(action), None, known, now, policy)
         try:
             arguments = plain_arguments(getattr(action, "arguments", _NOTHING))
         except Exception:
@@ -80,11 +100,12 @@ class Judge:
             arguments = None
         if known is None:
             verdict = NO_IDENTITY if session is None else FOREIGN_SESSION
-            return Judgement(verdict, action, arguments, None, now)
+            return Judgement(verdict, action, arguments, None, now, policy)
         if type(action) is ToolCall and arguments is not None:
             # Decided on the copy: what the caller does to its own arguments meanwhile is nothing.
             action = replace(action, arguments=arguments)
-        return self._judge_session(Judgement(UNEXAMINABLE, action, arguments, known, now), proof)
+        judged = Judgement(UNEXAMINABLE, action, arguments, known, now, policy)
+        return self._judge_session(judged, proof)
 
     def _judge_session(self, judged: Judgement, proof: str | None) -> Judgement:
         """Who first, then what: the session, the proof of its key, the policy."""
@@ -98,7 +119,38 @@ class Judge:
             held = _check_proof(session, action, proof, now)
         except AccessDenied as refusal:
             return replace(judged, verdict=Verdict.of(refusal))
-        return replace(judged, verdict=self._decide(action, session, now), proof=held)
+        verdict = self._decide(action, session, judged.policy, now)
+        return self._price(replace(judged, verdict=verdict, proof=held))
+
+    def _price(self, judged: Judgement) -> Judgement:
+        """Work out what an allowed call may cost, where a budget pays for it."""
+        session, decision = judged.session, judged.verdict.decision
+        if session is None or decision.terms is None or not decision.terms.budgets:
+            return judged
+        try:
+            charge = self._meter.estimate(
+                session, judged.action, decision.terms, judged.policy.tariff, judged.now
+            )
+        except BudgetExceeded as refusal:
+            rule = decision.terms.budgets[0].rule
+            verdict = judged.verdict.beyond(refusal.code, rule, refusal.reason)
+            return replace(judged, verdict=verdict)
+        return replace(judged, charge=charge)
+
+    def check_session(self, session: object) -> None:
+        """Make sure that a session is one of ours, and at work; for what is no call.
+
+        Raises:
+            AuthenticationFailed: It is not, or every use of it needs a proof.
+            GuardUnavailable: The clock failed.
+        """
+        if type(session) is not Session or session not in self.sessions:
+            raise FOREIGN_SESSION.refusal(agent=None)
+        verdict = self._check_chain(session, read_clock(self._clock))
+        if verdict is None and session.token.bound_to is not None:
+            verdict = PROOF_REQUIRED
+        if verdict is not None:
+            raise verdict.refusal(agent=session.spiffe_id)
 
     def is_renewal_due(self, session: Session) -> bool:
         """Whether a credential in the chain is past half its life."""
@@ -135,12 +187,14 @@ class Judge:
             return Verdict.unidentified("token_expired", "the session's credential has expired")
         return None
 
-    def _decide(self, action: Action, session: Session, now: float) -> Verdict:
+    def _decide(self, action: Action, session: Session, policy: Policy, now: float) -> Verdict:
         try:
-            return Verdict(decide_for(session, action, self.policy, now))
+            return Verdict(decide_for(session, action, policy, now))
         except Exception as error:
             kind = type(error).__name__
             _log.error("a call was refused because the policy could not be evaluated: %s", kind)
+            if policy.on_error == "close_session":
+                session.close()
             return Verdict.undecidable("policy", f"the policy could not be evaluated: {kind}")
 
 

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tabard.actions import Action
-from tabard.audit.fields import outcome_field
 
 if TYPE_CHECKING:
     from tabard.guard import Guard
+    from tabard.meter import Charge
     from tabard.policy import Decision
     from tabard.session import Session
 
@@ -31,14 +31,23 @@ class Permit:
         call: The id of the decision's record; the outcome names it.
         decision: Why it was admitted.
         session: Whose call it is.
+        charge: What is held for it, and by which budgets; None when no budget pays.
     """
 
-    __slots__ = ("_guard", "_open", "_started", "action", "call", "decision", "session")
+    __slots__ = ("_guard", "_open", "_started", "action", "call", "charge", "decision", "session")
 
     def __init__(
-        self, *, guard: Guard, session: Session, action: Action, decision: Decision, call: str
+        self,
+        *,
+        guard: Guard,
+        session: Session,
+        action: Action,
+        decision: Decision,
+        call: str,
+        charge: Charge | None = None,
     ) -> None:
         self._guard = guard
+        self.charge = charge
         self._open = True
         self._started = time.monotonic_ns()
         self.session = session
@@ -47,11 +56,13 @@ class Permit:
         self.call = call
 
     def settle(self, result: object = None, *, usage: Mapping[str, int] | None = None) -> bool:
-        """Record that the call has ended well.
+        """Record that the call has ended well, and charge what it has cost.
 
         Args:
             result: What it returned; looked at by nobody and kept nowhere.
-            usage: Tokens by kind, for example `{"input_tokens": 12, "output_tokens": 3}`.
+            usage: Tokens by kind, for example `{"input_tokens": 12, "output_tokens": 3}`, with
+                `cache_read_tokens` and `cache_write_tokens` among the input, where known. Without
+                it a model call is charged at its estimate.
 
         Returns:
             False when the call had an outcome already. Never raises: if the record cannot be
@@ -59,14 +70,19 @@ class Permit:
         """
         return self._end({"status": "ok"}, usage)
 
-    def fail(self, error: BaseException | str) -> bool:
+    def fail(self, error: BaseException | str, *, usage: Mapping[str, int] | None = None) -> bool:
         """Record that the call has failed; keeps the error's type, never its text.
+
+        Args:
+            error: What went wrong.
+            usage: The tokens it took all the same; all zero when the provider never began. Without
+                it a model call is charged at its estimate: the provider may have billed it.
 
         Returns:
             False when the call had an outcome already.
         """
         kind = error if isinstance(error, str) else type(error).__name__
-        return self._end({"status": "error", "error_type": kind[:100]}, None)
+        return self._end({"status": "error", "error_type": kind[:100]}, usage)
 
     def _end(self, outcome: dict[str, object], usage: Mapping[str, int] | None) -> bool:
         with self.session.lock:
@@ -79,10 +95,7 @@ class Permit:
             for name, count in (usage or {}).items()
             if type(count) is int and count >= 0
         }
-        fields = outcome_field(self.action, self.call, outcome, counts)
-        self._guard.write_outcome(
-            f"{self.action.kind}.outcome", f"{self.session.fields()},{fields}"
-        )
+        self._guard.end_call(self, outcome, counts)
         return True
 
     def __enter__(self) -> Self:

@@ -164,7 +164,7 @@ class Session:
         with self.lock:
             was_closed, self._closed = self._closed, True
         if not was_closed:
-            self.guard.write_outcome("session.close", self.fields())
+            self.guard.write_event("session.close", self.fields())
 
     def fields(self) -> str:
         """The members of a record that say who calls, as JSON text; made once per token."""

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, NotPermitted
+from tabard.errors import (
+    AccessDenied,
+    ApprovalRequired,
+    AuthenticationFailed,
+    BudgetExceeded,
+    GuardUnavailable,
+    NotPermitted,
+)
 from tabard.identity.agent import Liveness
 from tabard.policy import Decision
 
@@ -20,6 +27,11 @@ class Verdict:
     def permits(self) -> bool:
         """Whether the call goes ahead. Only what the policy denies is softened by shadow mode."""
         return self.decision.permits
+
+    @property
+    def is_question(self) -> bool:
+        """Whether a person has to agree before the call goes ahead."""
+        return self.decision.effect == "ask" and not self.decision.permits
 
     @property
     def is_about_policy(self) -> bool:
@@ -41,14 +53,30 @@ class Verdict:
         """The verdict that a refusal raised further down stands for."""
         return cls(Decision(effect="deny", code=refusal.code, reason=refusal.reason), type(refusal))
 
+    def beyond(self, code: str, rule: str, reason: str) -> Verdict:
+        """What is allowed as such, but too often or too expensive; shadow mode only records it."""
+        decision = replace(self.decision, effect="deny", code=code, rule=rule, reason=reason)
+        return Verdict(decision, BudgetExceeded)
+
     def of_another(self) -> Verdict:
         """The same about an agent that the caller acts for."""
         reason = f"an agent that this one acts for: {self.decision.reason}"
         return replace(self, decision=replace(self.decision, reason=reason))
 
-    def refusal(self, *, agent: str | None, action: str | None = None) -> AccessDenied:
-        """The exception to raise for this denial."""
+    def refusal(
+        self, *, agent: str | None, action: str | None = None, request: str | None = None
+    ) -> AccessDenied:
+        """The exception to raise for this denial; `request` names the question to a person."""
         decision = self.decision
+        if self.is_question:
+            return ApprovalRequired(
+                code=decision.code,
+                reason=decision.reason,
+                rule=decision.rule,
+                agent=agent,
+                action=action,
+                request=request,
+            )
         return self.error(
             code=decision.code,
             reason=decision.reason,

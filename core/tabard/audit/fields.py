@@ -9,12 +9,17 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tabard.actions import Action
 
 if TYPE_CHECKING:
+    from tabard.approval import ApprovalRequest
+    from tabard.budget.ledger import Hold
     from tabard.policy import Decision
+    from tabard.policy.terms import DataUse, Terms
 
 _MAX_NAME = 200
 _ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
@@ -59,10 +64,15 @@ def action_field(action: Action, arguments: Mapping[str, object] | None, secret:
 
 
 def outcome_field(
-    action: Action, call: str, outcome: Mapping[str, object], usage: Mapping[str, int]
+    action: Action,
+    call: str,
+    outcome: Mapping[str, object],
+    usage: Mapping[str, int],
+    cost: Mapping[str, object] | None = None,
 ) -> str:
-    """The members of an outcome record: the call, the action, how it ended, what it used."""
+    """The members of an outcome record: the call, the action, how it ended, what it took."""
     used = f',"usage":{encode(usage)}' if usage else ""
+    used += f',"cost":{encode(cost)}' if cost else ""
     return f'"call":"{call}",{_action_head(action)}}},"outcome":{encode(outcome)}{used}'
 
 
@@ -72,7 +82,30 @@ def decision_field(decision: Decision, policy_digest: str) -> str:
     return (
         f'"decision":{{"effect":"{decision.effect}","code":{encode(decision.code)},"rule":{rule},'
         f'"reason":{encode(decision.reason)},"mode":"{decision.mode}","policy":"{policy_digest}"}}'
+        f"{_data_field(decision.terms)}"
     )
+
+
+def _data_field(terms: Terms | None) -> str:
+    return "" if terms is None or terms.data is None else f',"data":{_encode_data(terms.data)}'
+
+
+@lru_cache(maxsize=1024)
+def _encode_data(data: DataUse) -> str:
+    return encode({name: fact for name, fact in asdict(data).items() if fact})
+
+
+def approval_field(request: ApprovalRequest) -> str:
+    """The member `approval` of a record: which question, and who has answered it."""
+    return (
+        f'"approval":{encode({"id": request.id, "role": request.role, "by": request.decided_by})}'
+    )
+
+
+def hold_field(hold: Hold) -> str:
+    """The members of a record about money that was held for a call nothing was heard of."""
+    facts = {"amount": hold.amount, "windows": list(hold.keys)}
+    return f'"call":"{hold.call}","charged":{encode(facts)}'
 
 
 def _action_head(action: Action) -> str:

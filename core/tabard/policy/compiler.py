@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from tabard.policy.cedar import CedarPolicies
 from tabard.policy.constraints import compile_constraint
-from tabard.policy.document import AgentSection, DenyRule, Document, Grant
+from tabard.policy.document import (
+    AgentSection,
+    ApprovalRule,
+    Constraint,
+    DenyRule,
+    Document,
+    Grant,
+    UnknownArguments,
+)
 from tabard.policy.names import NameIndex
 from tabard.policy.patterns import NamePattern, Regex
-from tabard.policy.rules import AgentRules, GrantRule, Policy, Prohibition
+from tabard.policy.rules import AgentRules, GrantRule, Policy, Prohibition, ToolTable
+from tabard.policy.terms import Approval
+from tabard.policy.terms_compiler import compile_tariff, compile_terms, compile_tools, rank_of
 
 
-def compile_document(document: Document) -> Policy:
+def compile_document(document: Document, text: str = "") -> Policy:
     """Compile a document whose references have been checked."""
     canonical = json.dumps(
         document.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":")
     )
+    tools = ToolTable(compile_tools(document))
     return Policy(
         digest=hashlib.sha256(canonical.encode()).hexdigest(),
         mode=document.mode,
-        agents={n: _compile_agent(n, section, document) for n, section in document.agents.items()},
+        agents={
+            name: _compile_agent(name, section, document, tools)
+            for name, section in document.agents.items()
+        },
+        on_error=document.on_error,
+        tariff=compile_tariff(document),
+        tools=tools,
+        cedar=None if document.cedar is None else CedarPolicies.parse(document.cedar),
+        text=text,
     )
 
 
-def _compile_agent(name: str, section: AgentSection, document: Document) -> AgentRules:
+def _compile_agent(
+    name: str, section: AgentSection, document: Document, tools: ToolTable
+) -> AgentRules:
     prohibitions = list(_prohibitions(name, document))
     windows = section.windows
     return AgentRules(
@@ -40,12 +63,12 @@ def _compile_agent(name: str, section: AgentSection, document: Document) -> Agen
             for text in section.models.allow
             for pattern in _model_patterns([text], document)
         ),
-        grants=NameIndex(
-            (NamePattern.parse(tool), compiled)
-            for index, grant in enumerate(section.grants)
-            for compiled in [_compile_grant(name, index, grant)]
-            for tool in grant.tools
-        ),
+        grants=_by_tool(section.grants, _compile_grants(name, section)),
+        approvals=_by_tool(section.approvals, _compile_approvals(name, section)),
+        purpose=section.purpose,
+        clearance=rank_of(section.max_data_class, document) if section.max_data_class else 0,
+        max_output_tokens=section.models.max_output_tokens,
+        terms=compile_terms(name, section, document, tools),
         denied_tools=NameIndex(
             (NamePattern.parse(tool), compiled)
             for rule, compiled in prohibitions
@@ -71,12 +94,37 @@ def _model_patterns(texts: Iterable[str], document: Document) -> Iterator[NamePa
             yield NamePattern.parse(name)
 
 
-def _compile_grant(agent: str, index: int, grant: Grant) -> GrantRule:
+def _by_tool(
+    written: Sequence[Grant | ApprovalRule], compiled: Iterable[GrantRule]
+) -> NameIndex[GrantRule]:
+    return NameIndex(
+        (NamePattern.parse(tool), rule)
+        for section, rule in zip(written, compiled, strict=True)
+        for tool in section.tools
+    )
+
+
+def _compile_grants(agent: str, section: AgentSection) -> Iterator[GrantRule]:
+    for index, grant in enumerate(section.grants):
+        rule = f"{agent}/{grant.id or f'grants[{index}]'}"
+        yield _compile_arguments(rule, grant.args, grant.unknown_args)
+
+
+def _compile_approvals(agent: str, section: AgentSection) -> Iterator[GrantRule]:
+    for index, asked in enumerate(section.approvals):
+        rule = f"{agent}/{asked.id or f'approvals[{index}]'}"
+        approval = Approval(rule=rule, role=asked.by, ttl=asked.ttl, shown=tuple(asked.show))
+        yield replace(_compile_arguments(rule, asked.when, asked.unknown_args), approval=approval)
+
+
+def _compile_arguments(
+    rule: str, constraints: Mapping[str, Constraint], unknown: UnknownArguments
+) -> GrantRule:
     return GrantRule(
-        rule=f"{agent}/{grant.id or f'grants[{index}]'}",
-        checks={name: compile_constraint(rule) for name, rule in grant.args.items()},
-        required=tuple(name for name, rule in grant.args.items() if not rule.optional),
-        open_ended=grant.unknown_args == "allow",
+        rule=rule,
+        checks={name: compile_constraint(wanted) for name, wanted in constraints.items()},
+        required=tuple(name for name, wanted in constraints.items() if not wanted.optional),
+        open_ended=unknown == "allow",
     )
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.identity.agent import Agent
 from tabard.policy.constraints import MAX_SUBJECT
 from tabard.policy.rules import AgentRules, GrantRule, Mode, Policy, Prohibition
+from tabard.policy.terms import Approval, Terms
 
 _NO_SCOPE: Mapping[str, object] = {}
 
@@ -29,22 +30,26 @@ class Decision:
     """The answer to one call.
 
     Attributes:
-        effect: `allow` or `deny`.
-        code: `ok`, or the stable reason of the denial.
+        effect: `allow`, `deny`, or `ask`: a person has to agree first.
+        code: `ok`, `ask`, or the stable reason of the denial.
         rule: The rule that decided, for example `claims-agent/claims-read`, or None.
         reason: One sentence without any argument value.
         mode: `enforce`, or `shadow`: recorded, and never blocking.
+        approval: Who is asked, for how long; only with `ask`.
+        terms: What a call that may go ahead is bound to: budgets, rates, and what is recorded.
     """
 
-    effect: Literal["allow", "deny"]
+    effect: Literal["allow", "deny", "ask"]
     code: str
     rule: str | None = None
     reason: str
     mode: Mode = "enforce"
+    approval: Approval | None = field(default=None, repr=False)
+    terms: Terms | None = field(default=None, repr=False)
 
     @property
     def permits(self) -> bool:
-        """Whether the call goes ahead: allowed, or denied in shadow mode only."""
+        """Whether the call goes ahead: allowed, or stopped in shadow mode only."""
         return self.effect == "allow" or self.mode == "shadow"
 
 
@@ -71,8 +76,30 @@ def decide(
     rules = policy.agents.get(agent.name)
     if rules is None:
         return _deny(policy.mode, "unknown_agent", None, "the policy names no such agent")
-    denial = _check_prohibitions(rules, action) or _check_circumstances(rules, agent, now, scope)
-    return denial or _check_grants(rules, action, scope)
+    decision = (
+        _check_prohibitions(rules, action)
+        or _check_circumstances(rules, agent, now, scope)
+        or _check_data(rules, action, policy)
+        or _check_grants(rules, action, scope)
+    )
+    if policy.cedar is not None and decision.effect != "deny":
+        narrowed = policy.cedar.narrow(agent, action, scope, now)
+        if narrowed is not None:
+            decision = _deny(rules.mode, "cedar", *narrowed)
+    terms = _terms(rules, action)
+    if terms is not None and (decision.effect != "deny" or decision.permits):
+        return replace(decision, terms=terms)
+    return decision
+
+
+def _terms(rules: AgentRules, action: Action) -> Terms | None:
+    if _is_tool(action):
+        return rules.terms.of_tool(action.name)
+    return rules.terms.of_models if isinstance(action, ModelCall) else rules.terms.of_delegations
+
+
+def _is_tool(action: Action) -> bool:
+    return isinstance(action, ToolCall | Retrieval)
 
 
 def _deny(mode: Mode, code: str, rule: str | None, reason: str) -> Decision:
@@ -81,6 +108,18 @@ def _deny(mode: Mode, code: str, rule: str | None, reason: str) -> Decision:
 
 def _allow(rules: AgentRules, rule: str) -> Decision:
     return Decision(effect="allow", code="ok", rule=rule, reason="granted", mode=rules.mode)
+
+
+def _ask(rules: AgentRules, rule: GrantRule) -> Decision:
+    assert rule.approval is not None  # noqa: S101  the caller has looked
+    return Decision(
+        effect="ask",
+        code="ask",
+        rule=rule.rule,
+        reason=f"a person in the role `{rule.approval.role}` has to agree first",
+        mode=rules.mode,
+        approval=rule.approval,
+    )
 
 
 def _check_prohibitions(rules: AgentRules, action: Action) -> Decision | None:
@@ -140,13 +179,23 @@ def _check_circumstances(
     return None
 
 
+def _check_data(rules: AgentRules, action: Action, policy: Policy) -> Decision | None:
+    """What the tool is: whether its data is not too sensitive, and is used for what it may be."""
+    facts = policy.tools.facts(action.name) if _is_tool(action) else None
+    if facts is None:
+        return None
+    if facts.rank > rules.clearance:
+        reason = "the tool's data class is above the agent's"
+        return _deny(rules.mode, "data_class", f"{rules.name}/max_data_class", reason)
+    if facts.purposes is not None and rules.purpose not in facts.purposes:
+        reason = "the tool may not be used for the agent's purpose"
+        return _deny(rules.mode, "purpose", facts.rule, reason)
+    return None
+
+
 def _check_grants(rules: AgentRules, action: Action, scope: Mapping[str, object]) -> Decision:
     if isinstance(action, ModelCall):
-        models = rules.models.matching(action.name)
-        if models:
-            return _allow(rules, models[0])
-        reason = "the model is not on the agent's list"
-        return _deny(rules.mode, "model", f"{rules.name}/models", reason)
+        return _check_model(rules, action)
     if isinstance(action, Delegation):
         if action.to in rules.delegates_to:
             return _allow(rules, f"{rules.name}/delegates_to")
@@ -157,15 +206,29 @@ def _check_grants(rules: AgentRules, action: Action, scope: Mapping[str, object]
     return _deny(rules.mode, "no_grant", None, "not a kind of action that can be granted")
 
 
+def _check_model(rules: AgentRules, action: ModelCall) -> Decision:
+    models = rules.models.matching(action.name)
+    if not models:
+        reason = "the model is not on the agent's list"
+        return _deny(rules.mode, "model", f"{rules.name}/models", reason)
+    cap, asked = rules.max_output_tokens, action.max_output_tokens
+    if cap is not None and (asked is None or asked > cap):
+        found = "no limit" if asked is None else f"a limit of {asked}"
+        reason = f"the call sets {found} to its output, the policy's is {cap} tokens"
+        rule = f"{rules.name}/models/max_output_tokens"
+        return _deny(rules.mode, "model.max_output_tokens", rule, reason)
+    return _allow(rules, models[0])
+
+
 def _check_tool(
     rules: AgentRules, action: ToolCall | Retrieval, scope: Mapping[str, object]
 ) -> Decision:
-    """Allow by the first grant whose constraints all hold; else name what the first one missed."""
+    """Allow by the first grant that fits, else ask by the first approval; else name what failed."""
     first: Decision | None = None
-    for grant in rules.grants.matching(action.name):
+    for grant in (*rules.grants.matching(action.name), *rules.approvals.matching(action.name)):
         failed = _check_arguments(grant, action, scope)
         if failed is None:
-            return _allow(rules, grant.rule)
+            return _allow(rules, grant.rule) if grant.approval is None else _ask(rules, grant)
         first = first or _deny(rules.mode, failed[0], grant.rule, failed[1])
     return first or _deny(rules.mode, "no_grant", None, "no grant names this tool")
 

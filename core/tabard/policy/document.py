@@ -1,7 +1,6 @@
 """The policy file: what an operator may write, checked field by field.
 
-Every field accepted here changes a decision. A field of the design that this version does not
-enforce yet is refused, and the message says so.
+Every field accepted here changes a decision, or what is on record of it.
 """
 
 from __future__ import annotations
@@ -9,59 +8,33 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from tabard.policy.constraints import Scalar
+from tabard.policy.data import DATA_CLASSES, Purpose, ToolSection
+from tabard.policy.fields import (
+    AgentName,
+    Currency,
+    Duration,
+    Expression,
+    Glob,
+    Globs,
+    Label,
+    Names,
+    RuleId,
+    Section,
+)
 from tabard.policy.patterns import NamePattern, Regex
-from tabard.policy.rules import Mode
+from tabard.policy.rules import Mode, OnError
+from tabard.policy.spending import DEFAULT_CURRENCY, Budget, ExchangeRate, Price, RateLimit
 from tabard.policy.windows import Window
 
-NOT_YET_ENFORCED = frozenset(
-    {
-        "approvals",
-        "asset",
-        "budgets",
-        "currency",
-        "data_class",
-        "data_classes",
-        "fx",
-        "max_data_class",
-        "max_output_tokens",
-        "on_error",
-        "purpose",
-        "purposes",
-        "rates",
-    }
-)
-"""Fields of the design whose effect this version does not have; the loader refuses them."""
+UnknownArguments = Literal["deny", "allow"]
+DEFAULT_APPROVAL_TTL = 900
+"""Seconds a person has for an answer."""
 
 
-def _check_pattern(text: str) -> str:
-    NamePattern.parse(text)
-    return text
-
-
-def _check_regex(text: str) -> str:
-    Regex.parse(text)
-    return text
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Glob = Annotated[str, AfterValidator(_check_pattern)]
-Expression = Annotated[str, AfterValidator(_check_regex)]
-Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
-AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}\z")]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Constraint(_Section):
+class Constraint(Section):
     """The conditions on one argument; all that are given must hold."""
 
     model_config = ConfigDict(strict=True)
@@ -93,52 +66,77 @@ class Constraint(_Section):
         return self
 
 
-class Match(_Section):
+class Match(Section):
     """Facts of the verified identity that must hold before a rule set applies to it."""
 
     team: Names | None = None
     environment: Names | None = None
 
 
-class Models(_Section):
-    """The models an agent may call: globs over `provider/model`, or `@set`."""
+class Models(Section):
+    """The models an agent may call, as globs over `provider/model` or `@set`; how much they write.
+
+    With `max_output_tokens` a call has to set a limit of its own, and no higher one.
+    """
 
     allow: list[str]
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
 
 
-class Grant(_Section):
+class Grant(Section):
     """Tools an agent may call, and what their arguments must look like."""
 
     id: RuleId | None = None
-    tools: Annotated[list[Glob], Field(min_length=1)]
+    tools: Globs
     args: dict[str, Constraint] = {}
-    unknown_args: Literal["deny", "allow"] = "deny"
+    unknown_args: UnknownArguments = "deny"
 
 
-class AgentSection(_Section):
+class ApprovalRule(Section):
+    """Tools an agent may call once a person has agreed to exactly this call.
+
+    `when` is what `args` is in a grant: a call it does not fit is refused, not asked about. `show`
+    names the arguments whose values the approver gets to see.
+    """
+
+    id: RuleId | None = None
+    tools: Globs
+    when: dict[str, Constraint] = {}
+    unknown_args: UnknownArguments = "deny"
+    by: Label
+    ttl: Duration = DEFAULT_APPROVAL_TTL
+    show: list[str] = []
+
+
+class AgentSection(Section):
     """Everything one agent may do."""
 
     match: Match = Match()
     mode: Mode | None = None
+    purpose: str | None = None
+    max_data_class: str | None = None
     windows: list[str] | None = None
     models: Models = Models(allow=[])
     scope: dict[str, Literal["required", "optional"]] = {}
+    budgets: list[Budget] = []
+    rates: list[RateLimit] = []
     grants: list[Grant] = []
+    approvals: list[ApprovalRule] = []
     delegates_to: list[AgentName] = []
 
 
-class AnyArgument(_Section):
+class AnyArgument(Section):
     """A pattern looked for in every argument, nested values and names included."""
 
     regex: Expression
 
 
-class DenyRule(_Section):
+class DenyRule(Section):
     """A prohibition; it beats every grant."""
 
     id: RuleId | None = None
     agents: Annotated[list[AgentName], Field(min_length=1)] | None = None
-    tools: Annotated[list[Glob], Field(min_length=1)] | None = None
+    tools: Globs | None = None
     models: Annotated[list[str], Field(min_length=1)] | None = None
     any_arg: AnyArgument | None = None
     reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
@@ -154,12 +152,20 @@ class DenyRule(_Section):
         return self
 
 
-class Document(_Section):
+class Document(Section):
     """A whole policy file."""
 
     version: Literal[1]
     mode: Mode = "enforce"
-    sets: dict[str, Annotated[list[Glob], Field(min_length=1)]] = {}
+    on_error: OnError = "deny"
+    currency: Currency = DEFAULT_CURRENCY
+    fx: dict[Currency, ExchangeRate] = {}
+    prices: dict[Glob, Price] = {}
+    sets: dict[str, Globs] = {}
     windows: dict[str, Window] = {}
+    purposes: dict[str, Purpose] = {}
+    data_classes: Annotated[list[Label], Field(min_length=1)] = DATA_CLASSES
+    tools: dict[Glob, ToolSection] = {}
     agents: dict[AgentName, AgentSection] = {}
     deny: list[DenyRule] = []
+    cedar: Annotated[str, Field(min_length=1)] | None = None

@@ -44,7 +44,7 @@ def load(source: str | os.PathLike[str]) -> Policy:
 
 
 def _compile(text: str, origin: str) -> Policy:
-    data = _read_yaml(text, origin)
+    data = read_yaml(text, origin)
     if not isinstance(data, dict):
         found = "nothing" if data is None else type(data).__name__
         raise ConfigurationError(
@@ -60,10 +60,15 @@ def _compile(text: str, origin: str) -> Policy:
         document, problems = None, ["nested too deeply for a policy"]
     if document is None or problems:
         raise ConfigurationError("\n".join(f"{origin}: {problem}" for problem in problems))
-    return compile_document(document)
+    return compile_document(document, text)
 
 
-def _read_yaml(text: str, origin: str) -> Any:
+def read_yaml(text: str, origin: str) -> Any:
+    """The parsed YAML 1.2 of a text.
+
+    Raises:
+        ConfigurationError: It is not YAML; `origin` is named.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 

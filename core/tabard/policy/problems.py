@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from tabard.policy.document import NOT_YET_ENFORCED, Document
+from tabard.policy.document import Document
 from tabard.policy.references import find_broken_references
 
 
@@ -36,8 +36,6 @@ def _describe(error: ErrorDetails) -> str:
 
 def _explain_unknown(loc: tuple[int | str, ...]) -> str:
     name, known = str(loc[-1]), _fields_at(loc[:-1])
-    if name in NOT_YET_ENFORCED or loc == ("tools",):
-        return "this version does not enforce this field yet, so it does not accept it"
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean `{close[0]}`?" if close else ""
     return f"unknown field, expected one of {', '.join(known)}{hint}"

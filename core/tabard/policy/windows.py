@@ -12,7 +12,15 @@ from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+)
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -23,6 +31,21 @@ def _check_clock_time(text: object) -> object:
     if not isinstance(text, str) or not _CLOCK_TIME.fullmatch(text):
         raise ValueError('expected a quoted time of day such as "07:30"')
     return text
+
+
+def check_zone(name: str) -> str:
+    """An IANA time zone.
+
+    Raises:
+        ValueError: There is none of this name.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"unknown time zone {name!r}; expected an IANA name such as Europe/Brussels"
+        ) from None
+    return name
 
 
 ClockTime = Annotated[str, BeforeValidator(_check_clock_time)]
@@ -37,7 +60,7 @@ class Window(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    tz: str
+    tz: Annotated[str, AfterValidator(check_zone)]
     days: list[Day] = Field(default=list(_DAYS), min_length=1)
     opens: ClockTime = Field(alias="from")
     closes: ClockTime = Field(alias="to")
@@ -45,17 +68,6 @@ class Window(BaseModel):
     _zone: ZoneInfo = PrivateAttr()
     _opens: int = PrivateAttr()
     _closes: int = PrivateAttr()
-
-    @field_validator("tz")
-    @classmethod
-    def _zone_exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(
-                f"unknown time zone {name!r}; expected an IANA name such as Europe/Brussels"
-            ) from None
-        return name
 
     @field_validator("opens")
     @classmethod

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
+from tabard.approval import ApprovalRequest, State
 from tabard.audit.verify import StoredRecord
+from tabard.budget.ledger import Balance, Hold, Window
 from tabard.identity.agent import Agent, Liveness, Status
 from tabard.identity.api_key import ApiKey
 from tabard.identity.issuer_key import IssuerKey
 from tabard.identity.trusted_domain import TrustedDomain
+from tabard.policy.change import PolicyChange
 
 
 class Transaction(Protocol):
@@ -84,6 +87,56 @@ class Transaction(Protocol):
     def remove_trusted_domain(self, name: str) -> bool:
         """Trust a domain no more; False if it was not."""
 
+    def first_overdrawn(self, windows: Sequence[Window], amount: int) -> Window | None:
+        """The first window, by its key, that has no room for so many nano-units."""
+
+    def hold(self, hold: Hold) -> None:
+        """Set an amount aside in every window of a call."""
+
+    def settle(self, call: str, actual: int) -> bool:
+        """Charge what a call has really cost, once; False if that was done, or nothing is held."""
+
+    def sweep(self) -> list[Hold]:
+        """Charge calls in full that nothing was heard of in time; returns them."""
+
+    def reset_budget(self, key: str) -> Balance | None:
+        """Forget what a window has spent; what is held stays. Returns what it was."""
+
+    def is_over_rate(self, key: str, *, limit: int, per: int) -> bool:
+        """Whether one more call would be too many in the `per` seconds until now."""
+
+    def count_call(self, key: str, *, limit: int) -> None:
+        """Count a call against a limit."""
+
+    def find_approval(self, request_id: str) -> ApprovalRequest | None:
+        """One request by its id."""
+
+    def latest_approval(self, binding: str) -> ApprovalRequest | None:
+        """The latest request about exactly one call."""
+
+    def add_approval(self, request: ApprovalRequest) -> None:
+        """Keep a new request."""
+
+    def answer_approval(
+        self, request_id: str, state: State, *, by: str, reason: str | None, expires_at: int
+    ) -> None:
+        """Keep a person's answer."""
+
+    def use_approval(self, request_id: str) -> None:
+        """Use a yes up."""
+
+    def policy_number(self) -> int:
+        """The number of the policy change that is in force; 0 before the first."""
+
+    def policy_in_force(self) -> str | None:
+        """The digest of the policy that is in force; None before the first."""
+
+    def keep_policy(self, digest: str, text: str) -> None:
+        """Keep a policy's text, so that what it decided can be explained later."""
+
+    def apply_policy(self, digest: str, *, by: str | None) -> int:
+        """Let a kept policy come into force; returns the number of the change."""
+
     def claim_issue_time(self, spiffe_id: str, now: int) -> int | None:
         """The `iat` for a new token: not before what is refused; None if the clock is behind."""
 
@@ -117,6 +170,24 @@ class Store(Protocol):
 
     def trusted_domains(self) -> list[TrustedDomain]:
         """Every trust domain that counts here, by name."""
+
+    def policy_number(self) -> int:
+        """The number of the policy change that is in force; 0 before the first."""
+
+    def policy_changes(self) -> list[PolicyChange]:
+        """Every policy change, oldest first."""
+
+    def policy_text(self, digest: str) -> str | None:
+        """The text of a policy that was kept, or None."""
+
+    def balances(self) -> list[Balance]:
+        """What every window has taken, by key."""
+
+    def approvals(self) -> list[ApprovalRequest]:
+        """Every request for approval, oldest first."""
+
+    def find_approval(self, request_id: str) -> ApprovalRequest | None:
+        """One request by its id."""
 
     def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, oldest first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,9 +12,6 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x74616264
 """`tabd`: marks a SQLite file as tabard's, so that a foreign database is never written to."""
-
-VERSION = 4
-"""`PRAGMA user_version` of a database with every migration below applied."""
 
 _TABLES = """
 CREATE TABLE meta (
@@ -111,40 +109,97 @@ CREATE TABLE trust_bundle (
 """
 
 
+_POLICY = """
+-- Every policy that ever decided here, by digest; and which one is in force.
+CREATE TABLE policy (
+    digest TEXT PRIMARY KEY,
+    text TEXT NOT NULL,
+    stored_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE policy_change (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest TEXT NOT NULL REFERENCES policy (digest),
+    applied_at INTEGER NOT NULL,
+    applied_by TEXT
+) STRICT;
+
+-- Nano-units. A hold is the truth about one call; a budget row is the sum of its holds.
+CREATE TABLE budget (
+    key TEXT PRIMARY KEY,
+    spent INTEGER NOT NULL CHECK (spent >= 0),
+    held INTEGER NOT NULL CHECK (held >= 0)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE hold (
+    call TEXT PRIMARY KEY,
+    amount INTEGER NOT NULL CHECK (amount >= 0),
+    keys TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('open', 'settled', 'expired')),
+    actual INTEGER CHECK (actual >= 0),
+    expires INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX hold_by_expiry ON hold (expires) WHERE state = 'open';
+
+-- The moments (POSIX microseconds) of the latest calls that count against a rate.
+CREATE TABLE rate_call (
+    key TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (key, n)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE approval (
+    id TEXT PRIMARY KEY,
+    binding TEXT NOT NULL,
+    spiffe_id TEXT NOT NULL,
+    chain TEXT NOT NULL,
+    session TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    role TEXT NOT NULL,
+    ttl INTEGER NOT NULL,
+    shown TEXT NOT NULL,
+    requested_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'granted', 'denied', 'used')),
+    decided_by TEXT,
+    reason TEXT
+) STRICT;
+CREATE INDEX approval_by_binding ON approval (binding);
+"""
+
+
+_STEPS = (
+    ("0001_identity_and_record", _TABLES),
+    ("0002_revocation", _REVOCATION),
+    ("0003_api_keys", _API_KEYS),
+    ("0004_trust", _TRUST),
+    ("0005_policy", _POLICY),
+)
+VERSION = len(_STEPS)
+"""`PRAGMA user_version` of a database with every step applied."""
+
+
 def migrate(connection: sqlite3.Connection, *, trust_domain: str | None) -> None:
     """Create the tables for a trust domain, or bring those of an older version up to date."""
     from sqlite_utils import Database, Migrations
 
     migrations = Migrations("tabard")
-
-    @migrations(name="0001_identity_and_record")
-    def create(database: Database) -> None:
-        for statement in _split(_TABLES):
-            database.execute(statement)
-        database.execute("INSERT INTO meta VALUES ('trust_domain', ?)", [trust_domain])
-        database.execute("INSERT INTO meta VALUES ('secret', ?)", [os.urandom(32).hex()])
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute("PRAGMA user_version = 1")
-
-    @migrations(name="0002_revocation")
-    def add_revocation(database: Database) -> None:
-        for statement in _split(_REVOCATION):
-            database.execute(statement)
-        database.execute("PRAGMA user_version = 2")
-
-    @migrations(name="0003_api_keys")
-    def add_api_keys(database: Database) -> None:
-        for statement in _split(_API_KEYS):
-            database.execute(statement)
-        database.execute("PRAGMA user_version = 3")
-
-    @migrations(name="0004_trust")
-    def add_trust(database: Database) -> None:
-        for statement in _split(_TRUST):
-            database.execute(statement)
-        database.execute("PRAGMA user_version = 4")
-
+    for version, (name, script) in enumerate(_STEPS, start=1):
+        migrations(name=name)(_step(version, script, trust_domain))
     migrations.apply(Database(connection))
+
+
+def _step(version: int, script: str, trust_domain: str | None) -> Callable[[Database], None]:
+    def apply(database: Database) -> None:
+        for statement in _split(script):
+            database.execute(statement)
+        if version == 1:
+            database.execute("INSERT INTO meta VALUES ('trust_domain', ?)", [trust_domain])
+            database.execute("INSERT INTO meta VALUES ('secret', ?)", [os.urandom(32).hex()])
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {version}")
+
+    return apply
 
 
 def _split(script: str) -> list[str]:

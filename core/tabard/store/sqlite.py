@@ -16,15 +16,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from tabard.approval import ApprovalRequest
 from tabard.audit.chain import Chain
 from tabard.audit.verify import StoredRecord
+from tabard.budget.ledger import Balance
 from tabard.clock import system_clock
 from tabard.errors import ConfigurationError, StoreError
 from tabard.identity.agent import Agent, Liveness
 from tabard.identity.api_key import ApiKey
 from tabard.identity.issuer_key import IssuerKey
 from tabard.identity.trusted_domain import TrustedDomain
+from tabard.policy.change import PolicyChange
 from tabard.store import connection as connections
+from tabard.store.approval_rows import APPROVAL, to_approval
+from tabard.store.policy_rows import policy_changes, policy_number
 from tabard.store.rows import (
     AGENT,
     API_KEY,
@@ -133,6 +138,37 @@ class SqliteStore:
         query = f"{TRUSTED_DOMAIN} ORDER BY trust_domain"
         rows = self._read(lambda db: db.execute(query).fetchall())
         return [to_trusted_domain(row) for row in rows]
+
+    def policy_number(self) -> int:
+        """The number of the policy change that is in force; 0 before the first."""
+        return self._read(policy_number)
+
+    def policy_changes(self) -> list[PolicyChange]:
+        """Every policy change, oldest first."""
+        return self._read(policy_changes)
+
+    def policy_text(self, digest: str) -> str | None:
+        """The text of a policy that was kept, or None."""
+        query = "SELECT text FROM policy WHERE digest = ?"
+        row = self._read(lambda db: db.execute(query, (digest,)).fetchone())
+        return None if row is None else row[0]
+
+    def balances(self) -> list[Balance]:
+        """What every window has taken, by key."""
+        query = "SELECT key, spent, held FROM budget ORDER BY key"
+        rows = self._read(lambda db: db.execute(query).fetchall())
+        return [Balance(key=key, spent=spent, held=held) for key, spent, held in rows]
+
+    def approvals(self) -> list[ApprovalRequest]:
+        """Every request for approval, oldest first."""
+        query = f"{APPROVAL} ORDER BY requested_at, rowid"
+        return [to_approval(row) for row in self._read(lambda db: db.execute(query).fetchall())]
+
+    def find_approval(self, request_id: str) -> ApprovalRequest | None:
+        """One request by its id."""
+        query = f"{APPROVAL} WHERE id = ?"
+        row = self._read(lambda db: db.execute(query, (request_id,)).fetchone())
+        return None if row is None else to_approval(row)
 
     def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, read in pages so that writers go on between them."""

@@ -8,7 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tabard.errors import StoreError
+from tabard.store.approval_rows import ApprovalRows
 from tabard.store.connection import translate
+from tabard.store.ledger_rows import LedgerRows
+from tabard.store.policy_rows import PolicyRows
 from tabard.store.registry_rows import RegistryRows
 from tabard.store.trust_rows import TrustRows
 from tabard.store.writer import opening_fields
@@ -23,7 +26,7 @@ _BEGIN = "BEGIN IMMEDIATE"  # a deferred transaction that turns into a writer fa
 _INSERT = "INSERT INTO record (leaf, body) VALUES (?, ?)"
 
 
-class SqliteTransaction(RegistryRows, TrustRows):
+class SqliteTransaction(RegistryRows, TrustRows, LedgerRows, ApprovalRows, PolicyRows):
     """One `BEGIN IMMEDIATE` ... `COMMIT`, holding the process's chain."""
 
     __slots__ = ("_db", "_now", "_store")

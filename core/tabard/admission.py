@@ -1,0 +1,214 @@
+"""The one transaction of an admission: liveness, approval, rates, budgets, record. All or nothing.
+
+What is read here is read under the store's write lock: a revocation, a new policy or a spent
+budget that has been written by any process is seen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from tabard.asking import Answer, look_for_answer
+from tabard.audit.fields import action_field, approval_field, decision_field, hold_field
+from tabard.budget.ledger import HOLD_LIFETIME, Hold, Settlement
+from tabard.clock import Clock, read_clock
+from tabard.verdict import PROOF_REPLAYED, Verdict, verdict_on
+
+if TYPE_CHECKING:
+    from tabard.identity.agent import Liveness
+    from tabard.judge import Judgement
+    from tabard.policies import PolicySource
+    from tabard.policy.terms import RateCap
+    from tabard.session import Session
+    from tabard.store import Store, Transaction
+
+_log = logging.getLogger("tabard")
+
+_NOBODY = '"agent":null,"session":null'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What is still to be written about a call that has ended."""
+
+    kind: str
+    fields: str
+    settlement: Settlement | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What has become of a judged call.
+
+    Attributes:
+        verdict: The last word.
+        answer: What a person has said to it, or was asked; None when nobody had to be.
+        call: The id of its record; empty in a preview.
+    """
+
+    verdict: Verdict
+    answer: Answer | None = None
+    call: str = ""
+
+
+class PolicyChanged(Exception):
+    """Another policy came into force while the call was judged; it has to be judged again."""
+
+
+class _NothingIsKept(Exception):
+    """Rolls a transaction back on purpose."""
+
+
+class Admissions:
+    """Admits judged calls, and writes down how they ended."""
+
+    def __init__(self, *, store: Store, policies: PolicySource, clock: Clock) -> None:
+        self._store = store
+        self._policies = policies
+        self._clock = clock
+        self._unwritten: deque[Outcome] = deque()
+
+    def admit(self, judged: Judgement) -> Admission:
+        """Put a call on record, and set aside what it needs.
+
+        Raises:
+            PolicyChanged: It was judged by a policy that is no longer in force.
+            StoreError: The store failed; nothing is kept.
+        """
+        late: list[Outcome] = []
+        try:
+            with self._store.transaction(judged.now) as transaction:
+                if not self._policies.is_in_force(judged.policy, transaction):
+                    raise PolicyChanged
+                self._write_late(transaction, late)
+                found = self._conclude(judged, transaction)
+                found = replace(found, call=self._record(judged, found, transaction))
+                if found.verdict.permits:
+                    _take(judged, found, transaction)
+                elif found.answer is not None and found.answer.is_new:
+                    transaction.add_approval(found.answer.request)
+        except BaseException:
+            self._unwritten.extendleft(reversed(late))
+            raise
+        return found
+
+    def preview(self, judged: Judgement) -> Verdict:
+        """What `admit` would conclude now; nothing is kept."""
+        found: list[Verdict] = []
+        with suppress(_NothingIsKept), self._store.transaction(judged.now) as transaction:
+            found.append(self._conclude(judged, transaction).verdict)
+            raise _NothingIsKept
+        return found[0]
+
+    def _conclude(self, judged: Judgement, transaction: Transaction) -> Admission:
+        """The verdict with everything the store knows; a spent proof is all it writes of the call.
+
+        The order is that of the questions: who, may it, does a person agree, how often, who pays.
+        """
+        session, verdict = judged.session, judged.verdict
+        if session is None:
+            return Admission(verdict=verdict)
+        dead = first_dead(session, transaction.liveness)
+        if dead is not None:
+            return Admission(verdict=dead)
+        answer = None
+        if verdict.is_question:
+            answer = look_for_answer(judged, transaction, self._store.secret)
+            verdict = answer.verdict
+        for check in (_check_proof, _check_rates, _check_budgets):
+            if verdict.permits:
+                verdict = check(judged, transaction) or verdict
+        return Admission(verdict=verdict, answer=answer)
+
+    def _record(self, judged: Judgement, found: Admission, transaction: Transaction) -> str:
+        session, action = judged.session, judged.action
+        who = _NOBODY if session is None else session.fields()
+        what = action_field(action, judged.arguments, self._store.secret)
+        why = decision_field(found.verdict.decision, judged.policy.digest)
+        if found.answer is not None:
+            why += "," + approval_field(found.answer.request)
+        if judged.charge is not None and found.verdict.permits:
+            why += "," + judged.charge.field()
+        return transaction.append(f"{action.kind}.decision", f"{who},{what},{why}")
+
+    def _write_late(self, transaction: Transaction, late: list[Outcome]) -> None:
+        while self._unwritten:
+            late.append(self._unwritten.popleft())
+            _write(late[-1], transaction)
+
+    def write(self, outcome: Outcome) -> None:
+        """Put an outcome on record; if that fails, before the next admission."""
+        try:
+            with self._store.transaction(read_clock(self._clock)) as transaction:
+                _write(outcome, transaction)
+        except Exception as error:
+            # The next admission writes it first, or is refused: nothing runs unlogged meanwhile.
+            self._unwritten.append(outcome)
+            _log.error("an outcome could not be recorded yet: %s", error)
+
+
+def first_dead(session: Session, liveness: Callable[..., Liveness]) -> Verdict | None:
+    """The refusal of the first credential in a chain that no longer counts; None if all do."""
+    for one in session.chain:
+        verdict = verdict_on(liveness(one.spiffe_id, **one.token_facts))
+        if verdict is not None:
+            return verdict if one is session else verdict.of_another()
+    return None
+
+
+def _check_proof(judged: Judgement, transaction: Transaction) -> Verdict | None:
+    proof = judged.proof
+    if proof is None or transaction.refuse(proof.name, expires=proof.expires_at):
+        return None
+    return PROOF_REPLAYED
+
+
+def _check_rates(judged: Judgement, transaction: Transaction) -> Verdict | None:
+    for key, cap in _rates(judged):
+        if transaction.is_over_rate(key, limit=cap.limit, per=cap.per):
+            reason = f"more than {cap.limit} calls in {cap.per} seconds"
+            return judged.verdict.beyond("rate", cap.rule, reason)
+    return None
+
+
+def _rates(judged: Judgement) -> Iterator[tuple[str, RateCap]]:
+    terms, session = judged.verdict.decision.terms, judged.session
+    if terms is not None and session is not None:
+        for cap in terms.rates:
+            yield f"{session.spiffe_id}|{cap.key}", cap
+
+
+def _check_budgets(judged: Judgement, transaction: Transaction) -> Verdict | None:
+    charge = judged.charge
+    if charge is None:
+        return None
+    for hold in transaction.sweep():
+        transaction.append("budget.expired", hold_field(hold))
+    full = transaction.first_overdrawn(charge.windows, charge.amount)
+    if full is None:
+        return None
+    return judged.verdict.beyond("budget", full.rule, charge.describe(full))
+
+
+def _take(judged: Judgement, found: Admission, transaction: Transaction) -> None:
+    """Use up the yes, count the call, and set its money aside."""
+    if found.answer is not None:
+        transaction.use_approval(found.answer.request.id)
+    for key, cap in _rates(judged):
+        transaction.count_call(key, limit=cap.limit)
+    charge = judged.charge
+    if charge is not None:
+        keys = tuple(window.key for window in charge.windows)
+        expires = int(judged.now) + HOLD_LIFETIME
+        transaction.hold(Hold(call=found.call, amount=charge.amount, keys=keys, expires=expires))
+
+
+def _write(outcome: Outcome, transaction: Transaction) -> None:
+    if outcome.settlement is not None:
+        transaction.settle(outcome.settlement.call, outcome.settlement.amount)
+    transaction.append(outcome.kind, outcome.fields)

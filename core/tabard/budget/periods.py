@@ -1,0 +1,26 @@
+"""The periods a budget is for, as keys that change by themselves when the next one begins.
+
+A key holds the period in the budget's time zone, so nothing has to be reset at midnight.
+
+>>> period_key("day", "Europe/Brussels", 1_800_000_000.0)
+'day:2027-01-15:Europe/Brussels'
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+Period = Literal["session", "hour", "day", "month", "total"]
+"""How long a budget lasts; `total` is for ever."""
+
+_FORMATS = {"hour": "%Y-%m-%dT%H%z", "day": "%Y-%m-%d", "month": "%Y-%m"}
+
+
+def period_key(per: Period, tz: str, now: float) -> str:
+    """The period that `now` (POSIX seconds) lies in; an hour that is lived twice is two."""
+    if per not in _FORMATS:
+        return per
+    local = datetime.fromtimestamp(now, ZoneInfo(tz))
+    return f"{per}:{local.strftime(_FORMATS[per])}:{tz}"

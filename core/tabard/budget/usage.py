@@ -1,0 +1,42 @@
+"""What a model call took, or can take at most, in tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Tokens of one call.
+
+    Attributes:
+        input_tokens: All tokens that were read, those from the provider's cache included.
+        output_tokens: All tokens that were written.
+        cache_read_tokens: Those of `input_tokens` that came from the provider's cache.
+        cache_write_tokens: Those of `input_tokens` that were put into it.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    @classmethod
+    def read(cls, counts: Mapping[str, int] | None) -> TokenUsage | None:
+        """The usage a provider reports; None when it does not tell, or cannot be meant."""
+        if counts is None or not _is_count(counts, "input_tokens", "output_tokens"):
+            return None
+        cached = {name: counts.get(name, 0) for name in _CACHED}
+        if not _is_count(cached, *_CACHED) or sum(cached.values()) > counts["input_tokens"]:
+            cached = {}  # at the full price of input, which is never too little
+        return cls(
+            input_tokens=counts["input_tokens"], output_tokens=counts["output_tokens"], **cached
+        )
+
+
+_CACHED = ("cache_read_tokens", "cache_write_tokens")
+
+
+def _is_count(counts: Mapping[str, object], *names: str) -> bool:
+    return all(type(count := counts.get(name)) is int and count >= 0 for name in names)

@@ -1,0 +1,93 @@
+"""Which policy decides: one that was given, or the one in force in the store."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+from tabard.errors import ConfigurationError, StoreError
+from tabard.policy import Policy, load
+from tabard.store import Store, Transaction
+
+
+class PolicySource(Protocol):
+    """Where the policy comes from."""
+
+    def current(self) -> Policy:
+        """The policy that decides now."""
+
+    def is_in_force(self, policy: Policy, transaction: Transaction) -> bool:
+        """Whether a policy still is the one that decides, asked under the store's lock."""
+
+
+class PinnedPolicy:
+    """The one policy a guard was opened with; its text is kept in the store, for explanations."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._kept = False
+
+    def current(self) -> Policy:
+        """The policy."""
+        return self._policy
+
+    def is_in_force(self, policy: Policy, transaction: Transaction) -> bool:
+        """Always; the first call also keeps the text."""
+        if not self._kept:
+            transaction.keep_policy(policy.digest, policy.text)
+            self._kept = True
+        return True
+
+
+class CentralPolicy:
+    """The policy last applied to the store: every process changes over at its next call."""
+
+    def __init__(self, store: Store) -> None:
+        """Look it up.
+
+        Raises:
+            ConfigurationError: None was ever applied, or it cannot be read any more.
+        """
+        self._store = store
+        self._lock = threading.Lock()
+        self._number = 0
+        self._policy: Policy | None = None
+        try:
+            self.current()
+        except StoreError as error:
+            raise ConfigurationError(str(error)) from None
+
+    def current(self) -> Policy:
+        """The policy in force.
+
+        Raises:
+            StoreError: It cannot be read; then nothing is allowed.
+        """
+        number = self._store.policy_number()
+        with self._lock:
+            if self._policy is None or number != self._number:
+                self._policy, self._number = self._read(number), number
+            return self._policy
+
+    def _read(self, number: int) -> Policy:
+        changes = [one for one in self._store.policy_changes() if one.number == number]
+        text = self._store.policy_text(changes[0].digest) if changes else None
+        if text is None:
+            raise StoreError(NO_POLICY, code="policy")
+        try:
+            policy = load(text if "\n" in text else text + "\n")
+        except ConfigurationError:
+            policy = None
+        if policy is None or policy.digest != changes[0].digest:
+            raise StoreError("the policy in force was changed in the database", code="policy")
+        return policy
+
+    def is_in_force(self, policy: Policy, transaction: Transaction) -> bool:
+        """Whether no other policy was applied since."""
+        return policy is self._policy and transaction.policy_number() == self._number
+
+
+NO_POLICY = (
+    "no policy: pass `policy=`, set $TABARD_POLICY, or run `tabard policy apply policy.yaml`; "
+    "without one nothing is allowed"
+)

@@ -1,0 +1,81 @@
+"""Turns tokens into nano-units of the policy's currency: own prices first, then the list's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tabard.budget.money import MAX_AMOUNT, round_up
+from tabard.budget.pricing import Cost, ModelPrice, Pricer
+from tabard.budget.usage import TokenUsage
+from tabard.policy.names import NameIndex
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedRate:
+    """What one unit of another currency is worth.
+
+    Attributes:
+        rate: Units of the policy's currency for one unit.
+        since: POSIX seconds of the day it was looked up; it is not used before.
+        day: That day, for the record.
+    """
+
+    rate: Fraction
+    since: float
+    day: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What a call costs.
+
+    Attributes:
+        amount: Nano-units, rounded up once, at the end.
+        basis: The price and the exchange rate it rests on, for the record.
+    """
+
+    amount: int
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """The currency of a policy, and what it says about prices.
+
+    Attributes:
+        currency: ISO 4217.
+        rates: Exchange rates by the other currency.
+        prices: The operator's own prices.
+    """
+
+    currency: str
+    rates: Mapping[str, PinnedRate]
+    prices: NameIndex[ModelPrice]
+
+    def price(self, model: str, usage: TokenUsage, pricer: Pricer, now: float) -> Sum | None:
+        """What a model call costs.
+
+        Args:
+            model: `provider/model`.
+            usage: What it took, or can take at most.
+            pricer: Knows the list prices.
+            now: POSIX seconds.
+
+        Returns:
+            None when there is no price, or no exchange rate for it.
+        """
+        own = self.prices.matching(model)
+        cost = own[0].cost(usage) if own else pricer.cost(model, usage, now)
+        return None if cost is None else self._convert(cost, now)
+
+    def _convert(self, cost: Cost, now: float) -> Sum | None:
+        rate, basis = Fraction(1), cost.source
+        if cost.currency != self.currency:
+            pinned = self.rates.get(cost.currency)
+            if pinned is None or now < pinned.since:
+                return None
+            rate, basis = pinned.rate, f"{basis}; {cost.currency} of {pinned.day}"
+        amount = round_up(cost.amount * rate)
+        return Sum(amount, basis) if 0 <= amount <= MAX_AMOUNT else None
