@@ -34,6 +34,8 @@ class ScriptedChatModel(BaseChatModel):
         script: What it says.
         model_name: The name it goes by.
         provider: The provider it claims to be from.
+        max_tokens: The limit it sets to its answers, or None.
+        fails_with: What every call raises, or None.
         calls: How often it was really called.
         seen: The messages of each call.
     """
@@ -41,6 +43,8 @@ class ScriptedChatModel(BaseChatModel):
     script: list[AIMessage]
     model_name: str = "gpt-4o"
     provider: str = "openai"
+    max_tokens: int | None = None
+    fails_with: Exception | None = None
     calls: int = 0
     seen: list[list[BaseMessage]] = Field(default_factory=list)
 
@@ -50,7 +54,8 @@ class ScriptedChatModel(BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model_name": self.model_name}
+        limit = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
+        return {"model_name": self.model_name, **limit}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         parameters = super()._get_ls_params(stop=stop, **kwargs)
@@ -66,6 +71,8 @@ class ScriptedChatModel(BaseChatModel):
         message = self.script[min(self.calls, len(self.script) - 1)]
         self.calls += 1
         self.seen.append(list(messages))
+        if self.fails_with is not None:
+            raise self.fails_with
         return message.model_copy(deep=True)
 
     def _generate(

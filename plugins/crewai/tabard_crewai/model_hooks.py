@@ -10,6 +10,7 @@ from typing import Any
 from crewai.hooks import HookAborted
 
 from tabard import AccessDenied, ModelCall, admit
+from tabard.budget import MESSAGE_TOKENS, TOOLS_TOKENS, add_tokens, most_tokens
 from tabard_crewai.bound import session_of
 from tabard_crewai.models import ModelCalls
 from tabard_crewai.refusal import refuse_admitted, untranslatable
@@ -28,7 +29,7 @@ def before_model(context: Any) -> None:
         HookAborted: It is refused, for whatever reason.
     """
     try:
-        call = _call_of(context.llm)
+        call = _call_of(context.llm, _most_read(context), _most_written(context.llm))
         permit = admit(call, session=session_of(context.agent))
         if call.name == _UNKNOWN:
             raise refuse_admitted(
@@ -43,7 +44,35 @@ def before_model(context: Any) -> None:
         raise HookAborted(untranslatable(error).reason, SOURCE) from None
 
 
-def _call_of(llm: Any) -> ModelCall:
+def _most_read(context: Any) -> int | None:
+    """The most tokens the call can read: its messages, and the tools of whoever calls."""
+    counts = [add_tokens([MESSAGE_TOKENS, most_tokens(message)]) for message in context.messages]
+    tools = [t for holder in (context.agent, context.task) for t in _tools(holder)]
+    if tools:
+        counts += [TOOLS_TOKENS, *(most_tokens(_described(tool)) for tool in tools)]
+    return add_tokens(counts)
+
+
+def _tools(holder: Any) -> list[Any]:
+    return list(getattr(holder, "tools", None) or ())
+
+
+def _described(tool: Any) -> object:
+    """What a provider is told of a tool."""
+    schema = getattr(tool, "args_schema", None)
+    described = schema.model_json_schema() if schema is not None else {}
+    return [str(getattr(tool, "name", "")), str(getattr(tool, "description", "")), described]
+
+
+def _most_written(llm: Any) -> int | None:
+    """The limit the model object sets to its answers, for every answer it asks for."""
+    limits = (getattr(llm, name, None) for name in ("max_tokens", "max_completion_tokens"))
+    whole = [limit for limit in limits if type(limit) is int and limit > 0]
+    answers = getattr(llm, "n", None)
+    return max(whole) * (answers if type(answers) is int and answers > 1 else 1) if whole else None
+
+
+def _call_of(llm: Any, read: int | None = None, written: int | None = None) -> ModelCall:
     """The model as `provider/model`.
 
     A slash in the model's own name is no provider: through a router, `openai/gpt-4o` is
@@ -54,8 +83,8 @@ def _call_of(llm: Any) -> ModelCall:
         return ModelCall(_UNKNOWN)
     provider = getattr(llm, "provider", None)
     if not isinstance(provider, str) or not provider or name.startswith(f"{provider}/"):
-        return ModelCall(name)
-    return ModelCall(name, provider=provider)
+        return ModelCall(name, input_tokens=read, max_output_tokens=written)
+    return ModelCall(name, provider=provider, input_tokens=read, max_output_tokens=written)
 
 
 def after_model(context: Any) -> None:

@@ -31,7 +31,8 @@ class _Open:
         after = _read(self.context.llm) if self.alone and self.before is not None else None
         if after is None or self.before is None:
             return None
-        return {name: count - self.before[name] for name, count in after.items()}
+        used = {name: count - self.before[name] for name, count in after.items()}
+        return {name: n for name, n in used.items() if n or not name.startswith("cache")}
 
     def answer(self) -> None:
         """The model has answered."""
@@ -123,6 +124,8 @@ def _read(llm: Any) -> dict[str, int] | None:
         return {
             "input_tokens": int(total.prompt_tokens),
             "output_tokens": int(total.completion_tokens),
+            "cache_read_tokens": int(total.cached_prompt_tokens),
+            "cache_write_tokens": int(total.cache_creation_tokens),
         }
     except Exception:
         return None  # a count that cannot be had is no reason to refuse, and is not made up

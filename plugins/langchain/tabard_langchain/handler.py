@@ -20,7 +20,7 @@ from tabard_langchain.handover import Handover, hand_over
 from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
 from tabard_langchain.progress import OpenPermits
 from tabard_langchain.refusal import refuse_unreadable
-from tabard_langchain.usage import read_traced_usage, read_usage
+from tabard_langchain.usage import read_failed_usage, read_traced_usage, read_usage
 
 SINGLE_INPUT = "input"
 """The argument's name in the policy when a tool is called with plain text."""
@@ -149,7 +149,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         Raises:
             AccessDenied: It is refused.
         """
-        self._admit_model(run_id, serialized, metadata, kwargs)
+        self._admit_model(run_id, serialized, metadata, kwargs, messages)
 
     def on_llm_start(
         self,
@@ -165,7 +165,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         Raises:
             AccessDenied: It is refused.
         """
-        self._admit_model(run_id, serialized, metadata, kwargs)
+        self._admit_model(run_id, serialized, metadata, kwargs, prompts)
 
     def on_chain_start(
         self,
@@ -186,7 +186,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         # Inside a model's run the labels are that model's, handed down.
         labelled = "ls_model_type" in (metadata or {}) and self._permits.get(parent_run_id) is None
         if run_type == "llm" or labelled:
-            self._admit_model(run_id, serialized, metadata, kwargs)
+            self._admit_model(run_id, serialized, metadata, kwargs, inputs)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has returned, or that its error was turned into a message."""
@@ -221,7 +221,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the model has failed, or that its stream was broken off."""
-        self._permits.fail(run_id, error)
+        self._permits.fail(run_id, error, usage=read_failed_usage(error, kwargs.get("response")))
 
     def _admit_model(
         self,
@@ -229,11 +229,12 @@ class TabardCallbackHandler(BaseCallbackHandler):
         serialized: Mapping[str, Any] | None,
         metadata: Mapping[str, Any] | None,
         event: Mapping[str, Any],
+        inputs: object,
     ) -> None:
         parameters = event.get("invocation_params")
         self._admit(
             run_id,
-            lambda: admit_model(serialized, parameters, metadata, session=self._session),
+            lambda: admit_model(serialized, parameters, metadata, inputs, session=self._session),
         )
 
     def _admit(self, run_id: UUID, ask: Callable[[], Permit]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tabard import ModelCall, NotPermitted, Permit, Session, admit, current_session
+from tabard_langchain.tokens import most_read, most_written
 
 UNKNOWN = "unknown"
 """Stands for a name that cannot be established; what bears it is refused under any policy."""
@@ -24,6 +25,7 @@ def admit_model(
     serialized: Mapping[str, Any] | None,
     parameters: Mapping[str, Any] | None,
     metadata: Mapping[str, Any] | None,
+    inputs: object,
     *,
     session: Session | None,
 ) -> Permit:
@@ -34,6 +36,7 @@ def admit_model(
         parameters: `invocation_params`, the object's parameters under those of the call; None
             for a chain.
         metadata: The labels `ls_provider` and `ls_model_name`, possibly a caller's.
+        inputs: The messages or prompts; only counted.
         session: Whose call it is; default the current session.
 
     Raises:
@@ -42,7 +45,11 @@ def admit_model(
     metadata = metadata or {}
     provider = _text(metadata.get("ls_provider")) or UNKNOWN
     names = _names(serialized, parameters, metadata)
-    calls = [ModelCall(name, provider=provider) for name in names]
+    read, written = most_read(inputs, parameters), most_written(serialized, parameters)
+    calls = [
+        ModelCall(name, provider=provider, input_tokens=read, max_output_tokens=written)
+        for name in names
+    ]
     permit = admit(_strictest(calls, session), session=session)
     if UNKNOWN in (provider, *names):
         refuse_unknown(permit, "model")

@@ -45,11 +45,13 @@ class OpenPermits:
         if permit is not None:
             permit.settle(usage=usage)
 
-    def fail(self, run_id: UUID, error: BaseException) -> None:
+    def fail(
+        self, run_id: UUID, error: BaseException, *, usage: Mapping[str, int] | None = None
+    ) -> None:
         """Record that a run has failed, if it is one of ours."""
         permit = self._take(run_id)
         if permit is not None:
-            permit.fail(error)
+            permit.fail(error, usage=usage)
 
     def _take(self, run_id: UUID) -> Permit | None:
         with self._lock:

@@ -26,8 +26,40 @@ def read_traced_usage(outputs: Any) -> dict[str, int] | None:
     return _tokens(used, "input_tokens", "output_tokens") if isinstance(used, Mapping) else None
 
 
+def read_failed_usage(error: BaseException, partial: Any) -> dict[str, int] | None:
+    """What a failed call took: nothing when the provider refused it; else nobody can tell.
+
+    A provider that answers with an HTTP error has written nothing. Whatever was broken off later
+    may have been billed, so it is charged at its estimate.
+    """
+    try:
+        status = getattr(error, "status_code", None)
+        if type(status) is int and 400 <= status < 600 and not _has_begun(partial):
+            return {"input_tokens": 0, "output_tokens": 0}
+    except Exception:
+        return None  # an odd error is charged like any other
+    return None
+
+
+def _has_begun(partial: Any) -> bool:
+    """Whether a part of an answer is there; LangChain also wraps the error into an empty one."""
+    batches = getattr(partial, "generations", None) or []
+    return any(
+        generation.text or getattr(getattr(generation, "message", None), "tool_calls", None)
+        for batch in batches
+        for generation in (batch if isinstance(batch, list) else [batch])
+    )
+
+
 def _tokens(used: Mapping[str, Any], read: str, written: str) -> dict[str, int] | None:
     if used.get("total_cost") == 0:
         return {"input_tokens": 0, "output_tokens": 0}  # answered from LangChain's cache
-    counts = {"input_tokens": used.get(read), "output_tokens": used.get(written)}
+    details = used.get("input_token_details")
+    cached = details if isinstance(details, Mapping) else {}
+    counts = {
+        "input_tokens": used.get(read),
+        "output_tokens": used.get(written),
+        "cache_read_tokens": cached.get("cache_read"),
+        "cache_write_tokens": cached.get("cache_creation"),
+    }
     return {name: count for name, count in counts.items() if isinstance(count, int)} or None
