@@ -6,7 +6,6 @@ budget that has been written by any process is seen.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,6 +16,7 @@ from tabard.asking import Answer, look_for_answer
 from tabard.audit.fields import action_field, approval_field, decision_field, hold_field
 from tabard.budget.ledger import HOLD_LIFETIME, Hold, Settlement
 from tabard.clock import Clock, read_clock
+from tabard.notice import complain
 from tabard.verdict import PROOF_REPLAYED, Verdict, verdict_on
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tabard.session import Session
     from tabard.store import Store, Transaction
 
-_log = logging.getLogger("tabard")
 
 _NOBODY = '"agent":null,"session":null'
 
@@ -149,7 +148,7 @@ class Admissions:
         except Exception as error:
             # The next admission writes it first, or is refused: nothing runs unlogged meanwhile.
             self._unwritten.append(outcome)
-            _log.error("an outcome could not be recorded yet: %s", error)
+            complain("an outcome could not be recorded yet: %s", error)
 
 
 def first_dead(session: Session, liveness: Callable[..., Liveness]) -> Verdict | None:

@@ -10,7 +10,9 @@ changes nothing; and a value that cannot be examined is refused instead of being
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,8 +49,11 @@ def _plain(value: object, budget: list[int], depth: int) -> object:
         raise ValueError("arguments are nested too deeply")
     if isinstance(value, Mapping):
         return _plain_mapping(value, budget, depth)
-    if kind is list or kind is tuple:
-        return [_plain(item, _spend(budget), depth - 1) for item in value]  # type: ignore[attr-defined]
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return [_plain(item, _spend(budget), depth - 1) for item in value]
+    members = _members(value)
+    if members is not None:
+        return _plain_mapping(members, budget, depth)
     return _plain(_convert(value), budget, depth - 1)
 
 
@@ -74,9 +79,29 @@ def _checked_text(text: str) -> str:
     return text
 
 
+def _members(value: object) -> Mapping[str, object] | None:
+    """The members of a pydantic model or a dataclass as they are, not as it would print them.
+
+    A model may leave fields out of what it prints, or mask them; the body gets to see them.
+    """
+    fields = getattr(type(value), "__pydantic_fields__", None)
+    if isinstance(fields, dict):
+        extra = getattr(value, "__pydantic_extra__", None) or {}
+        return {**{name: getattr(value, name) for name in fields}, **extra}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
 def _convert(value: object) -> object:
     from pydantic_core import to_jsonable_python
 
+    reveal = getattr(value, "get_secret_value", None)
+    if callable(reveal):  # `SecretStr` and its like: masked in print, and not in the body
+        revealed = reveal()
+        if type(revealed) is type(value):
+            raise ValueError("a secret that does not reveal itself")
+        return revealed
     return to_jsonable_python(value, inf_nan_mode="constants")
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from types import TracebackType
 
 from tabard.errors import AccessDenied, StoreError
+from tabard.notice import complain
 from tabard.verdict import Verdict
-
-_log = logging.getLogger("tabard")
 
 
 class FailingClosed:
@@ -36,7 +34,7 @@ class FailingClosed:
         """Let refusals and interrupts through; make a refusal of every other exception."""
         if error is None or isinstance(error, AccessDenied) or not isinstance(error, Exception):
             return
-        _log.error("refused because of an error inside tabard: %s", _describe(error))
+        complain("refused because of an error inside tabard: %s", _describe(error))
         code = error.code if isinstance(error, StoreError) else "internal"
         verdict = Verdict.undecidable(code, f"tabard could not decide: {_describe(error)}")
         raise verdict.refusal(agent=None, action=self._action) from None

@@ -7,7 +7,6 @@ away, the bundle that was fetched last goes on counting.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from tabard.identity.bundle_fetch import fetch_bundle, is_address
 from tabard.identity.issuer_key import RETIRING
 from tabard.identity.trusted_domain import TrustedDomain
 from tabard.identity.verified import domain_name, key_name
+from tabard.notice import warn
 from tabard.revocation import explain
 from tabard.store import Store, Transaction
 
 SOON = 5
 """Seconds between two fetches of one bundle at least, however many unknown keys turn up."""
 _FOR_EVER = 2**53
-_log = logging.getLogger("tabard")
 
 
 class Federation:
@@ -133,7 +132,7 @@ class Federation:
             if bundle.sequence < known.sequence:
                 raise ConfigurationError("its spiffe_sequence has gone back")
         except (ConfigurationError, AccessDenied) as error:
-            _log.warning("the bundle of %s could not be fetched: %s", domain.name, error)
+            warn("the bundle of %s could not be fetched: %s", domain.name, error)
             document = domain.document
         fresh = replace(domain, document=document, checked_at=int(now))
         with self._store.transaction(now) as transaction:

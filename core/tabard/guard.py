@@ -383,7 +383,10 @@ class Guard:
     def _pseudonym(self, user: str) -> str:
         if not isinstance(user, str) or not user:
             raise ConfigurationError("on_behalf_of: expected the user's id as text")
-        return pseudonym(self._store.secret, user)
+        try:
+            return pseudonym(self._store.secret, user)
+        except UnicodeEncodeError:
+            raise ConfigurationError("on_behalf_of: the id holds half a character") from None
 
 
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:

@@ -18,6 +18,13 @@ from tabard.errors import ConfigurationError
 DEFAULT_HOME = ".tabard"
 
 
+def _is_path(path: Path) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def is_there(path: Path) -> bool:
     """Whether a path exists; not being allowed to look is not the same as no.
 
@@ -44,7 +51,12 @@ class Home:
         Raises:
             ConfigurationError: `$TABARD_STORE` names a kind of store this version does not have.
         """
-        path = Path(home if home is not None else os.environ.get("TABARD_HOME") or DEFAULT_HOME)
+        given = os.environ.get("TABARD_HOME") if home is None else home
+        if given is not None and not isinstance(given, str | os.PathLike):
+            raise ConfigurationError(f"home: expected a path, found {type(given).__name__}")
+        path = Path(given or DEFAULT_HOME)
+        if not _is_path(path):
+            raise ConfigurationError("home: a path cannot hold a NUL or half a character")
         store = os.environ.get("TABARD_STORE", "")
         if "://" in store:
             scheme = store.partition("://")[0]

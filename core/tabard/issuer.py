@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,14 +25,13 @@ from tabard.identity.issuer_key import PUBLISHED, RETIRING, IssuerKey, Use, adva
 from tabard.identity.trusted_domain import OWN, TrustedDomain
 from tabard.identity.verified import key_name
 from tabard.identity.x509_svid import create_authority_certificate
+from tabard.notice import complain
 from tabard.revocation import explain
 from tabard.store import Store, Transaction
 
 USES: tuple[Use, ...] = ("jwt-svid", "x509-svid")
 CERTIFICATE_LIFETIME = 7 * 86_400
 """Seconds the certificate of an authority lives; its key signs for a day of them."""
-
-_log = logging.getLogger("tabard")
 
 
 class Issuer:
@@ -149,7 +147,7 @@ class Issuer:
                 self.bundle().save(self._place.bundle)
             self._unpublished = False
         except ConfigurationError as error:
-            _log.error("the trust bundle could not be published: %s", error)
+            complain("the trust bundle could not be published: %s", error)
 
     def _advance(
         self,

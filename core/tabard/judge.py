@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import weakref
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from tabard.errors import AccessDenied, BudgetExceeded, GuardUnavailable
 from tabard.identity.proof import VerifiedProof, verify_proof
 from tabard.login import renew
 from tabard.meter import Charge, Meter
+from tabard.notice import complain
 from tabard.policies import PolicySource
 from tabard.policy import Policy
 from tabard.session import Session
@@ -31,7 +31,6 @@ from tabard.verdict import (
     Verdict,
 )
 
-_log = logging.getLogger("tabard")
 _KINDS = (ToolCall, ModelCall, Retrieval, Delegation)
 _NOTHING: Mapping[str, object] = {}
 
@@ -192,7 +191,7 @@ class Judge:
             return Verdict(decide_for(session, action, policy, now))
         except Exception as error:
             kind = type(error).__name__
-            _log.error("a call was refused because the policy could not be evaluated: %s", kind)
+            complain("a call was refused because the policy could not be evaluated: %s", kind)
             if policy.on_error == "close_session":
                 session.close()
             return Verdict.undecidable("policy", f"the policy could not be evaluated: {kind}")

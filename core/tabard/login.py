@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 
@@ -16,11 +15,10 @@ from tabard.identity.api_key import JOIN_PREFIX
 from tabard.identity.credential_file import CredentialFile
 from tabard.identity.x509_svid import X509Svid
 from tabard.keyring import Keyring
+from tabard.notice import warn
 from tabard.session import CredentialSource, Session
 from tabard.store import Store
 from tabard.verdict import UNREGISTERED, verdict_on
-
-_log = logging.getLogger("tabard")
 
 RENEWAL_RETRY = 5.0
 """Seconds between two attempts to renew while the old credential is still alive."""
@@ -137,7 +135,7 @@ def renew(session: Session, verifier: CredentialVerifier, now: float) -> None:
             return
         raise
     except Exception as error:
-        _log.warning("a credential could not be renewed: %s", type(error).__name__)
+        warn("a credential could not be renewed: %s", type(error).__name__)
         if now < session.token.expires_at:
             session.renew_at = now + RENEWAL_RETRY
             return

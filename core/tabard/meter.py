@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,12 @@ from tabard.budget import Pricer, TokenUsage, format_amount
 from tabard.budget.ledger import Settlement, Window
 from tabard.budget.periods import period_key
 from tabard.errors import BudgetExceeded
+from tabard.notice import complain
 from tabard.policy.tariff import Sum, Tariff
 from tabard.policy.terms import BudgetLimit, Terms
 
 if TYPE_CHECKING:
     from tabard.session import Session
-
-_log = logging.getLogger("tabard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +95,7 @@ class Meter:
             try:
                 real = charge.tariff.price(action.name, usage, self._pricer, now)
             except Exception as error:
-                _log.error("the cost of a call was estimated: %s", type(error).__name__)
+                complain("the cost of a call was estimated: %s", type(error).__name__)
                 real = None
             if real is not None:
                 return Settlement(call=call, amount=real.amount), False

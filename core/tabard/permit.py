@@ -92,7 +92,7 @@ class Permit:
         outcome["duration_ms"] = (time.monotonic_ns() - self._started) // 10_000 / 100
         counts = {
             name: count
-            for name, count in (usage or {}).items()
+            for name, count in (usage if isinstance(usage, Mapping) else {}).items()
             if type(count) is int and count >= 0
         }
         self._guard.end_call(self, outcome, counts)

@@ -29,14 +29,24 @@ def protect_function(guard: Guard, function: _Function, name: str | None) -> _Fu
             f"protect: expected a function, found {type(function).__name__}; "
             "decorate a class's methods one by one"
         )
-    protector = getattr(function, _MARK, None)
-    if protector is guard:
-        return cast(_Function, function)
-    if protector is not None:
+    # `functools.wraps` copies attributes, so the mark counts only on the function it was put on.
+    marked, protector = getattr(function, _MARK, (None, None))
+    if marked is function:
+        if protector is guard:
+            return cast(_Function, function)
         raise ConfigurationError("protect: another guard protects this function already")
-    wrapper = _wrap(guard, function, _Calls(function, name))
-    setattr(wrapper, _MARK, guard)
+    wrapper = _wrap(guard, function, _read_calls(function, name))
+    setattr(wrapper, _MARK, (wrapper, guard))
     return cast(_Function, wrapper)
+
+
+def _read_calls(function: Any, name: str | None) -> _Calls:
+    try:
+        return _Calls(function, name)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "protect: this function does not tell its parameters; wrap it in one that does"
+        ) from None
 
 
 class _Calls:
@@ -46,7 +56,7 @@ class _Calls:
         self._tool = name or str(getattr(function, "__name__", ""))
         self._signature = inspect.signature(function)
         first = next(iter(self._signature.parameters), None)
-        self._receiver = first if first in ("self", "cls") else None
+        self._receiver = first if first in ("self", "cls") and _is_method(function) else None
 
     def read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[ToolCall, BoundCall]:
         """The action and the bound call; what cannot be read is an action that is refused.
@@ -61,6 +71,12 @@ class _Calls:
             # No guard accepts arguments that are no mapping: refused as `arg.type`, and on record.
             return ToolCall(self._tool, cast(Any, None)), BoundCall((), {}, {})
         return ToolCall(self._tool, call.named), call
+
+
+def _is_method(function: Any) -> bool:
+    """Whether it was written in a class: there its first parameter is no argument of the call."""
+    parent = getattr(function, "__qualname__", "").rpartition(".")[0]
+    return bool(parent) and not parent.endswith("<locals>")
 
 
 def _wrap(guard: Guard, function: Any, calls: _Calls) -> Callable[..., Any]:

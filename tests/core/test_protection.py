@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field, SecretBytes, SecretStr
 
-from tabard import AccessDenied, ConfigurationError, Guard, NotPermitted, Session
+from tabard import AccessDenied, Authority, ConfigurationError, Guard, NotPermitted, Session
 
 POLICY = """\
 version: 1
@@ -202,3 +205,89 @@ def test_two_guards(guard: Guard, home: Any, policy_text: str, clock: Any) -> No
         protected = guard.protect(lambda: None, name="x")
         with pytest.raises(ConfigurationError, match="another guard"):
             other.protect(protected)
+
+
+def test_wrapped_around_a_guarded_one(guard: Guard, ran: list[Any]) -> None:
+    """A function that wraps a guarded one is guarded itself: the mark does not come along."""
+
+    @guard.protect(name="pay")
+    def inner(amount: int) -> None:
+        ran.append(amount)
+
+    @functools.wraps(inner)
+    def outer(amount: int) -> None:
+        ran.append("outer")
+
+    guarded = guard.protect(outer, name="payments.transfer")
+    assert guarded is not outer
+    with pytest.raises(AccessDenied):
+        guarded(5)
+    assert ran == []
+
+
+def test_first_argument_named_like_a_receiver(guard: Guard, session: Session) -> None:
+    """`cls` of a plain function is an argument like any other; of a method it is none."""
+
+    @guard.protect
+    def pay(cls: int, amount: int) -> int:
+        return amount
+
+    class Desk:
+        @guard.protect
+        def pay(self, amount: int) -> int:
+            return amount
+
+    with session:
+        with pytest.raises(AccessDenied, match=r"arg\.unknown"):
+            pay(5, 5)
+        assert Desk().pay(5) == 5
+
+
+@pytest.mark.parametrize("thing", [classmethod(len), min])
+def test_function_that_tells_nothing(guard: Guard, thing: Any) -> None:
+    """What does not tell its parameters cannot be decided on, and is refused with a sentence."""
+    with pytest.raises(ConfigurationError, match="protect"):
+        guard.protect(thing)
+
+
+class TestWhatTheBodyGets:
+    """The decision is on what the body gets to see, not on what an object would print of itself."""
+
+    POLICY = """\
+version: 1
+agents: {claims-agent: {grants: [{tools: [take], unknown_args: allow}]}}
+deny: [{id: secrets, tools: ["**"], any_arg: {regex: ".*sk-a+.*"}}]
+"""
+
+    class Request(BaseModel):
+        name: str = "n"
+        key: str = Field(default="", exclude=True)
+        word: SecretStr = SecretStr("")
+
+    @dataclasses.dataclass
+    class Envelope:
+        inner: Any
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            Request(key="sk-" + "a" * 20),
+            Request(word=SecretStr("sk-" + "a" * 20)),
+            SecretStr("sk-" + "a" * 20),
+            SecretBytes(b"sk-" + b"a" * 20),
+            [{"deep": (SecretStr("sk-" + "a" * 20),)}],
+            {SecretStr("sk-" + "a" * 20)},
+            Envelope(Request(key="sk-" + "a" * 20)),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_nothing_is_masked(
+        self, home: Any, authority: Authority, clock: Any, value: Any
+    ) -> None:
+        """A secret in a masked or left-out field is found by a deny rule."""
+        with Guard.open(home, policy=self.POLICY, clock=clock) as guard:
+            take: Any = guard.protect(lambda value: value, name="take")
+            with guard.login(authority.issue("claims-agent")):
+                with pytest.raises(AccessDenied, match="denied_by_rule"):
+                    take(value)
+                take(self.Request())

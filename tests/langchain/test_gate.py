@@ -21,7 +21,7 @@ from tabard import (
     NotPermitted,
 )
 from tabard.testing.langchain import call_tool
-from tabard_langchain import protect
+from tabard_langchain import TabardCallbackHandler, protect
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"x": {}, "xs": {}}}
 
@@ -33,6 +33,7 @@ agents:
       - id: use
         tools: [use]
         args: {x: {enum: [1, 2]}, xs: {each: {enum: [ok]}, optional: true}}
+      - {id: lookup, tools: [lookup], args: {number: {}}}
       - {id: mine, tools: [mine], args: {x: {}, user: {equals: u1, optional: true}}}
   analytics-agent: {}
 """
@@ -196,6 +197,23 @@ class TestInjection:
         assert target.invoke({"x": 1, "user": "u1"}) == "ran for u1"
         with pytest.raises(NotPermitted, match=r"arg\.equals"):
             target.invoke({"x": 1, "user": "u2"})
+
+    def test_host_value_from_a_model(self) -> None:
+        """A value for a hidden parameter that came with the call is judged like any other."""
+
+        @protect
+        @tool
+        def lookup(number: int, user: Annotated[str, InjectedToolArg] = "self") -> str:
+            """Look up."""
+            return user
+
+        call = {"name": "lookup", "id": "1", "type": "tool_call"}
+        assert lookup.invoke({**call, "args": {"number": 1}}).content == "self"
+        for handlers in ([], [TabardCallbackHandler()]):
+            with pytest.raises(NotPermitted, match=r"arg\.unknown"):
+                lookup.invoke(
+                    {**call, "args": {"number": 1, "user": "VICTIM"}}, {"callbacks": handlers}
+                )
 
     def test_host_object_passes_as_itself(self, decisions: Any) -> None:
         """An injected object that is no data is neither decided on nor copied."""

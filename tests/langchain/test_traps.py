@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from tabard import (
     AccessDenied,
     AuthenticationFailed,
     ConfigurationError,
+    Guard,
     GuardUnavailable,
     NotPermitted,
 )
@@ -78,6 +80,44 @@ class TestHandlerCannotBeWeakened:
         with pytest.raises(AuthenticationFailed):
             counted.tool().invoke({"number": 1}, {"callbacks": [Named()]})
         assert counted.ran == 0
+
+    @pytest.mark.parametrize("member", ["on_tool_start", "raise_error", "_session", "_permits"])
+    def test_mixin_that_swallows_the_check(self, member: str) -> None:
+        """A mixin that keeps the class from being looked at keeps no object from it."""
+
+        class Mixin:
+            def __init_subclass__(cls, **kwargs: Any) -> None:
+                """Nobody further up is told."""
+
+        made = type("Sub", (Mixin, TabardCallbackHandler), {member: property(lambda self: None)})
+        with pytest.raises(TypeError, match=f"redefines __init_subclass__, {member}"):
+            made()
+
+    def test_logging_that_fails(
+        self, counted: Any, guard: Guard, make_caller: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A log handler that raises what LangChain takes for leave to go on changes nothing."""
+
+        class Unfinished(logging.Handler):
+            """Its `emit` raises NotImplementedError."""
+
+        logger, unfinished = logging.getLogger("tabard"), Unfinished()
+        logger.addHandler(unfinished)
+        caplog.set_level("DEBUG", logger="tabard")
+        caller = make_caller("allowed").enter()
+        guard.close()
+        try:
+            with caller, pytest.raises(GuardUnavailable):
+                counted.tool().invoke({"number": 1}, {"callbacks": [TabardCallbackHandler()]})
+        finally:
+            logger.removeHandler(unfinished)
+        assert counted.ran == 0
+
+    @pytest.mark.parametrize("thing", ["abc", 5, object()])
+    def test_no_session(self, thing: Any) -> None:
+        """What is no session is refused when the handler is made."""
+        with pytest.raises(ConfigurationError, match="expected a session"):
+            TabardCallbackHandler(thing)
 
     def test_error_inside_the_hook(self, counted: Any, make_caller: Any) -> None:
         """Whatever goes wrong in the hook's own code is a refusal."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +48,10 @@ def main() -> None:
     except TabardError as error:
         complain(str(error))
         sys.exit(2)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            complain(f"the output cannot be written: {error.strerror}")
+            sys.exit(2)
         # The reader (`head`, a pager) has gone; that is its right and no failure of ours.
         sys.stderr.close()
         sys.exit(0)

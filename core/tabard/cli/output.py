@@ -22,6 +22,9 @@ _NEVER_FOLDED = 3
 _PROSE = 22
 """Characters the last column gets at least: it has the words."""
 
+_ROOMY = 100
+"""Characters a terminal needs before a column can be promised any."""
+
 _FIRST_PRINTABLE = 32
 _DELETE = 127
 
@@ -48,17 +51,20 @@ def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output."""
+    console = Console()
+    # A column that is promised more than there is gets its words cut off.
+    prose = _PROSE if console.width >= _ROOMY else None
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for position, column in enumerate(columns, start=1):
         table.add_column(
             column,
             overflow="fold",
             no_wrap=position < _NEVER_FOLDED,
-            min_width=_PROSE if position == len(columns) else None,
+            min_width=prose if position == len(columns) else None,
         )
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
-    Console().print(table)
+    console.print(table)
 
 
 def say(text: str) -> None:

@@ -32,6 +32,8 @@ from tabard.identity.spiffe_id import SpiffeId
 X509_SVID = "x509-svid"
 MAX_LIFETIME = 3600
 """Seconds an X.509-SVID of ours lives at most."""
+MAX_RSA_BITS = 4096
+"""Bits of another issuer's RSA key; a larger one only makes work."""
 
 _PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _EXTENDED = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -62,7 +64,13 @@ class X509Svid:
         key: object = None
         with suppress(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
             chain = [x509.load_pem_x509_certificate(block) for block in certificates]
-            key = serialization.load_pem_private_key(keys[0], password=None)
+            # Checking an RSA key for consistency takes minutes for one made to take them. Whether
+            # it is the certificate's shows when it signs.
+            key = serialization.load_pem_private_key(
+                keys[0], password=None, unsafe_skip_rsa_key_validation=True
+            )
+        if isinstance(key, rsa.RSAPrivateKey) and key.key_size > MAX_RSA_BITS:
+            refuse("malformed", f"an RSA key of more than {MAX_RSA_BITS} bits")
         if not chain or not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             refuse("malformed", "the credential is not a certificate chain with its private key")
         return cls(chain, key)

@@ -83,9 +83,9 @@ class X509Verifier:
         if problem:
             refuse("malformed", problem)
         issued_at, expires_at = _check_times(leaf, now)
+        authority = self._find_authority(svid, max(now, issued_at))
         if not svid.has_key():
             refuse("wrong_key", "the private key is not the one of the certificate")
-        authority = self._find_authority(svid, max(now, issued_at))
         return VerifiedToken(
             spiffe_id=spiffe_id,
             kind=X509_SVID,
@@ -143,7 +143,7 @@ class X509Verifier:
 
     def _explain(self, leaf: x509.Certificate, between: list[x509.Certificate]) -> None:
         """Say whether the signer is a stranger, or one of ours who never signed that."""
-        signers = [one for one in (*between, *self._authorities) if one.subject == leaf.issuer]
+        signers = [one for one in (*between, *self._authorities) if _bears_name_of(one, leaf)]
         if signers and not any(_has_signed(one, leaf) for one in signers):
             refuse("bad_signature", "no authority of that name has signed the certificate")
         refuse("unknown_key", "the certificate does not lead to an authority that is trusted")
@@ -194,6 +194,13 @@ def _names_identity(authority: x509.Certificate) -> bool:
         return False
     uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     return any("/" in uri.removeprefix("spiffe://") for uri in uris)
+
+
+def _bears_name_of(signer: x509.Certificate, leaf: x509.Certificate) -> bool:
+    try:
+        return signer.subject == leaf.issuer
+    except _UNREADABLE:  # names are parsed when they are asked for
+        return False
 
 
 def _has_signed(signer: x509.Certificate, leaf: x509.Certificate) -> bool:

@@ -8,6 +8,7 @@ r"""Reads a policy file: YAML 1.2, no duplicate keys, every problem reported at 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +30,25 @@ def load(source: str | os.PathLike[str]) -> Policy:
     Raises:
         ConfigurationError: Naming the file, each field, what was found and what was expected.
     """
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise ConfigurationError(f"policy: expected a path or YAML text, found {kind}")
     if isinstance(source, str) and "\n" in source:
         return _compile(source, "policy text")
     path = Path(source)
     try:
-        if path.stat().st_size > MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigurationError(f"{path}: not a file, so not a policy file")
+        if found.st_size > MAX_BYTES:
             raise ConfigurationError(f"{path}: larger than {MAX_BYTES} bytes, not a policy file")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: no readable policy file: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: not UTF-8 text, so not a policy file") from None
+    except ValueError:
+        raise ConfigurationError("policy: a path cannot hold a NUL or half a character") from None
     return _compile(text, str(path))
 
 

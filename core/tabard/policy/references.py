@@ -12,7 +12,12 @@ from tabard.policy.patterns import NamePattern
 
 def find_broken_references(document: Document) -> list[str]:
     """Every dangling or duplicate name, each as one sentence that starts with its path."""
-    problems = [*_in_money(document), *_in_tools(document), *_in_cedar(document)]
+    problems = [
+        *_in_money(document),
+        *_in_sets(document),
+        *_in_tools(document),
+        *_in_cedar(document),
+    ]
     problems += _duplicates("data_classes", "the class", document.data_classes)
     for name, agent in document.agents.items():
         problems += (f"agents.{name}.{problem}" for problem in _in_agent(agent, document))
@@ -107,6 +112,17 @@ def _in_deny(rule: DenyRule, document: Document) -> Iterator[str]:
         if name not in document.agents:
             yield f"agents: no agent `{name}`, {_known(document.agents)}"
     yield from _in_models("models", rule.models or [], document)
+    for model in rule.models or ():
+        if model.endswith("/*"):
+            wider = f"{model}*"
+            yield f"models: `{model}` spares names with a dot such as gpt-3.5; write `{wider}`"
+
+
+def _in_sets(document: Document) -> Iterator[str]:
+    for name, patterns in document.sets.items():
+        for pattern in patterns:
+            if pattern.startswith("@"):
+                yield f"sets.{name}: a set cannot hold another one, found `{pattern}`"
 
 
 def _in_models(where: str, patterns: Iterable[str], document: Document) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +63,7 @@ def connect(path: Path, *, synchronous: Synchronous) -> sqlite3.Connection:
         raise ConfigurationError(
             f"{path}: no tabard database here; `Authority.open(home, trust_domain=...)` makes one"
         )
+    _check_modes(path)
     connection = _connect(path)
     try:
         _check_owner(connection, path, allow_empty=False)
@@ -73,6 +75,17 @@ def connect(path: Path, *, synchronous: Synchronous) -> sqlite3.Connection:
             raise ConfigurationError(f"{path}: {_explain(error)}") from None
         raise
     return connection
+
+
+def _check_modes(path: Path) -> None:
+    """Refuse a database that others could replace or write, as a key is refused."""
+    for place in (path, path.parent):
+        mode = place.stat().st_mode
+        if mode & 0o022 and not mode & stat.S_ISVTX:
+            raise ConfigurationError(
+                f"{place}: others can write it (mode {stat.S_IMODE(mode):04o}); "
+                f"`chmod go-w {place}` mends that"
+            )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from tabard.errors import StoreError
 from tabard.identity.agent import Agent, Liveness
 from tabard.identity.api_key import ApiKey, KeyKind
 from tabard.identity.issuer_key import IssuerKey, State, Use
@@ -63,6 +64,12 @@ def to_liveness(row: tuple[str, int, int] | None, issued_at: int) -> Liveness:
 def to_agent(row: tuple[str, ...]) -> Agent:
     """The agent of a row of `AGENT`."""
     spiffe_id, name, team, environment, purpose, owner, attributes, status = row
+    try:
+        labels = json.loads(attributes)
+    except ValueError:
+        raise StoreError(
+            f"the database is damaged: the row of {spiffe_id} cannot be read"
+        ) from None
     return Agent(
         spiffe_id=SpiffeId.parse(spiffe_id),
         name=name,
@@ -70,6 +77,6 @@ def to_agent(row: tuple[str, ...]) -> Agent:
         environment=environment,
         purpose=purpose,
         owner=owner,
-        attributes=json.loads(attributes),
+        attributes=labels,
         status="active" if status == "active" else "revoked",
     )

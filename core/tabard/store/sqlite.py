@@ -76,8 +76,13 @@ class SqliteStore:
         self._parent: str | None = None
         self._db: sqlite3.Connection | None = connections.connect(path, synchronous=synchronous)
         meta = dict(self._read(lambda db: db.execute("SELECT name, value FROM meta").fetchall()))
-        self.trust_domain: str = meta["trust_domain"]
-        self.secret: bytes = bytes.fromhex(meta["secret"])
+        try:
+            self.trust_domain: str = meta["trust_domain"]
+            self.secret: bytes = bytes.fromhex(meta["secret"])
+        except (KeyError, ValueError):
+            raise ConfigurationError(
+                f"{path}: the database is damaged: its table `meta` lacks what it was made with"
+            ) from None
         _stores.add(self)
 
     def _connection(self) -> sqlite3.Connection:

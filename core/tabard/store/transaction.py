@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from tabard.errors import StoreError
+from tabard.errors import ConfigurationError, StoreError
 from tabard.store.approval_rows import ApprovalRows
 from tabard.store.connection import translate
 from tabard.store.ledger_rows import LedgerRows
@@ -75,6 +75,8 @@ class SqliteTransaction(RegistryRows, TrustRows, LedgerRows, ApprovalRows, Polic
                 self._roll_back()
                 if isinstance(error, sqlite3.Error):
                     raise translate(error, store.path) from None
+                if isinstance(error, UnicodeEncodeError):
+                    raise ConfigurationError("a text holds half a character (a lone surrogate)")
                 return
             try:
                 self._db.execute("COMMIT")

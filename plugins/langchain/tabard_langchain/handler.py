@@ -15,7 +15,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
 from langchain_core.tools import ToolException
 
-from tabard import AccessDenied, Permit, Retrieval, Session, ToolCall, admit
+from tabard import AccessDenied, ConfigurationError, Permit, Retrieval, Session, ToolCall, admit
 from tabard_langchain.handover import Handover, hand_over
 from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
 from tabard_langchain.progress import OpenPermits
@@ -33,15 +33,36 @@ class TabardCallbackHandler(BaseCallbackHandler):
     raises, and would run the tool.
     """
 
+    _session: Session | None
+    _permits: OpenPermits
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """Refuse a subclass that could let a call through.
+
+        Checked here, and not only when the class is made: a mixin can swallow that.
+
+        Raises:
+            TypeError: It redefines a hook or a switch that enforcement rests on.
+        """
+        _refuse_redefinition(cls)
+        return super().__new__(cls)
+
     def __init__(self, session: Session | None = None) -> None:
         """Set up a handler.
 
         Args:
             session: Whose calls these are; default the session that is current at each call.
+
+        Raises:
+            ConfigurationError: It is no session.
         """
+        if session is not None and not isinstance(session, Session):
+            kind = type(session).__name__
+            raise ConfigurationError(f"TabardCallbackHandler: expected a session, found {kind}")
         super().__init__()
-        self._session = session
-        self._permits = OpenPermits()
+        # Past `__setattr__`, which keeps everybody else from replacing them.
+        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_permits", OpenPermits())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass that could let a call through.
@@ -50,13 +71,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
             TypeError: It redefines a hook or a switch that enforcement rests on.
         """
         super().__init_subclass__(**kwargs)
-        added = set(cls.__mro__).difference(TabardCallbackHandler.__mro__)  # with every mixin
-        changed = sorted(_FIXED.intersection(name for kind in added for name in vars(kind)))
-        if changed:
-            raise TypeError(
-                f"{cls.__name__} redefines {', '.join(changed)}: a subclass could fail open; "
-                "add a handler of your own beside this one"
-            )
+        _refuse_redefinition(cls)
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse to replace a hook or a switch on one object, too.
@@ -247,12 +262,30 @@ class TabardCallbackHandler(BaseCallbackHandler):
             refuse_unreadable(error, session=self._session)
 
 
+def _refuse_redefinition(kind: type) -> None:
+    """Refuse a class in whose bases one of the fixed names is not ours.
+
+    Raises:
+        TypeError: There is one.
+    """
+    added = set(kind.__mro__).difference(TabardCallbackHandler.__mro__)  # with every mixin
+    changed = sorted(_FIXED.intersection(name for base in added for name in vars(base)))
+    if changed:
+        raise TypeError(
+            f"{kind.__name__} redefines {', '.join(changed)}: a subclass could fail open; "
+            "add a handler of your own beside this one"
+        )
+
+
 _FIXED = frozenset(name for name in vars(TabardCallbackHandler) if not name.startswith("__")) | {
     "__class__",
+    "__new__",
     "__getattr__",
     "__getattribute__",
     "__init_subclass__",
     "__setattr__",
+    "_permits",
+    "_session",
     "ignore_agent",
     "ignore_chain",
     "ignore_chat_model",

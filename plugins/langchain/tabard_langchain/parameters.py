@@ -96,7 +96,21 @@ class Parameters:
             if name in decided:
                 raise ValueError("an argument name occurs twice")
             decided[name] = value
-        return Prepared(*running, decided, self.host.intersection(decided))
+        supplied = self.host.intersection(decided).difference(self._told(given, decided))
+        return Prepared(*running, decided, supplied)
+
+    def _told(self, given: frozenset[str], decided: Mapping[str, Any]) -> set[str]:
+        """The names that came with the call, and not from a default.
+
+        A model can send a parameter it was never shown, and nothing tells that from the host's:
+        so what came with the call is judged like any other argument.
+        """
+        defaults = {name: p.default for name, p in self.signature.parameters.items()}
+        return {
+            name
+            for name in decided
+            if name not in defaults or (name in given and defaults[name] != decided[name])
+        }
 
     def _copied(self, name: str, value: Any, kind: Any) -> Any:
         if kind is inspect.Parameter.VAR_KEYWORD:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NoReturn, cast
 
 from tabard import AuthenticationFailed, GuardUnavailable, Session, ToolCall, admit
 
-_log = logging.getLogger("tabard")
 _UNREADABLE = cast(Mapping[str, object], None)  # arguments no guard accepts
 
 
@@ -24,12 +23,14 @@ def refuse_unreadable(
         AuthenticationFailed: The caller has no live identity in the first place.
         GuardUnavailable: Otherwise.
     """
-    try:
-        admit(ToolCall(tool, _UNREADABLE), session=session).fail(error)
-    except AuthenticationFailed:
-        raise
-    except Exception as refusal:
-        _log.debug("an unreadable call was refused: %s", type(refusal).__name__)
+    refusal: AuthenticationFailed | None = None
+    with suppress(Exception):
+        try:
+            admit(ToolCall(tool, _UNREADABLE), session=session).fail(error)
+        except AuthenticationFailed as stopped:
+            refusal = stopped
+    if refusal is not None:
+        raise refusal
     kind = type(error).__name__
     raise GuardUnavailable(
         code="hook", reason=f"the call could not be translated into an action: {kind}"

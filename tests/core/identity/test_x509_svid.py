@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import pickle
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -428,3 +429,35 @@ class TestIssue:
         for subject in (SpiffeId.parse("spiffe://acme.example"), SUBJECT, None):
             with pytest.raises(ConfigurationError, match="expected a SpiffeId with a path"):
                 issue_x509_svid(CA_KEY, CA, subject=subject, issued_at=NOW, lifetime=60)  # type: ignore[arg-type]
+
+
+class TestTime:
+    """A key that was made to take long to check takes no time, and is refused."""
+
+    @pytest.mark.parametrize(("p", "q"), [(2203, 2281), (4253, 4423)])
+    def test_rsa_key_of_mersenne_primes(self, p: int, q: int) -> None:
+        """Two primes of a special form: a consistency check of them takes OpenSSL minutes."""
+        leaf = issue().to_pem()
+        pem = leaf.partition(b"-----BEGIN PRIVATE")[0] + rsa_pem(2**p - 1, 2**q - 1)
+        began = time.process_time()
+        with pytest.raises(AuthenticationFailed, match="malformed"):
+            verify(X509Svid.from_pem(pem))
+        assert time.process_time() - began < 2
+
+
+def rsa_pem(p: int, q: int) -> bytes:
+    """A PKCS#1 private key, written by hand: no library has to look at it."""
+    n, e = p * q, 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    numbers = (0, n, e, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p))
+    body = b"".join(der(2, i.to_bytes(i.bit_length() // 8 + 1, "big")) for i in numbers)
+    encoded = base64.encodebytes(der(0x30, body))
+    return b"-----BEGIN RSA PRIVATE KEY-----\n" + encoded + b"-----END RSA PRIVATE KEY-----\n"
+
+
+def der(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
+    if 128 <= size < 256:
+        length = b"\x81" + bytes([size])
+    return bytes([tag]) + length + content

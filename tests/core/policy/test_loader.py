@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -105,6 +107,8 @@ def message(text: str) -> str:
             ["grants and approvals", "`g`", "is there 2 times"],
         ),
         ("on_error: allow", ["on_error", "allow"]),
+        ("sets: {a: [m], b: ['@a', n]}", ["sets.b", "cannot hold another one", "`@a`"]),
+        ("deny: [{models: ['openai/*']}]", ["deny.0.models", "write `openai/**`"]),
         ("cedar: 'permit('", ["cedar", "not a Cedar policy set"]),
         ("cedar: 'permit(principal == ?principal, action, resource);'", ["cedar", "templates"]),
         ("agents: {a: {mode: off}}", ["agents.a.mode", "found 'off'"]),
@@ -165,9 +169,19 @@ def test_file_is_named(tmp_path: Path, content: bytes, part: str) -> None:
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     """A path that is not there, or is a folder, is named."""
-    for path in (tmp_path / "none.yaml", tmp_path):
-        with pytest.raises(ConfigurationError, match="no readable policy file"):
+    with pytest.raises(ConfigurationError, match="no readable policy file"):
+        load(tmp_path / "none.yaml")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ConfigurationError, match="not a file"):
             load(path)
+
+
+@pytest.mark.parametrize("source", [5, b"version: 1", None, ["a"], "a\0b", "\ud800"])
+def test_no_path_at_all(source: Any) -> None:
+    """What is no path and no text is one of our errors."""
+    with pytest.raises(ConfigurationError, match="policy"):
+        load(source)
 
 
 def test_yaml_is_version_1_2(tmp_path: Path) -> None:

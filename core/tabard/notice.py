@@ -1,0 +1,24 @@
+"""Tells an operator what went wrong, and never gets in the way of a decision.
+
+A logging handler is somebody else's code. What it raises must not leave a hook: LangChain takes a
+`NotImplementedError` from one for leave to go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+
+_log = logging.getLogger("tabard")
+
+
+def warn(message: str, *facts: object) -> None:
+    """Log what passes by itself."""
+    with suppress(Exception):
+        _log.warning(message, *facts)
+
+
+def complain(message: str, *facts: object) -> None:
+    """Log what somebody should look at."""
+    with suppress(Exception):
+        _log.error(message, *facts)
