@@ -9,7 +9,7 @@ from rich.table import Table
 
 from tabard import Guard
 
-console = Console(width=132, highlight=False)
+console = Console(highlight=False)
 
 SIX_LINES = """\
 from tabard import Authority, Guard
@@ -40,20 +40,18 @@ def provider_calls(calls: Iterable[tuple[str, str]]) -> None:
 
 def decisions(guard: Guard, *, after: int = 0) -> int:
     """The decisions since a record, as tabard recorded them; returns how many records there are."""
-    table = Table("agent", "session", "action", "decision")
-    for column in ("rule", "reason"):
+    table = Table()
+    for column in ("agent, session", "action", "decision", "rule, reason"):
         table.add_column(column, overflow="fold")
     records = list(guard.records())
     for record in records[after:]:
         if record["type"].endswith(".decision"):
             decision = record["decision"]
             allowed = decision["effect"] == "allow"
-            verdict = "[green]allow[/green]" if allowed else f"[red]deny[/red] {decision['code']}"
-            agent, session = record["agent"]["name"], record["session"][:6]
-            action = f"{record['action']['kind']} {record['action']['name']}"
-            table.add_row(
-                agent, session, action, verdict, decision["rule"] or "-", decision["reason"]
-            )
+            verdict = "[green]allow[/green]" if allowed else f"[red]deny[/red]\n{decision['code']}"
+            who = f"{record['agent']['name']}\n[dim]{record['session'][:6]}[/dim]"
+            action = f"{record['action']['kind']}\n{record['action']['name']}"
+            table.add_row(who, action, verdict, f"{decision['rule'] or '-'}\n{decision['reason']}")
     console.print(table)
     return len(records)
 
@@ -61,4 +59,4 @@ def decisions(guard: Guard, *, after: int = 0) -> int:
 def six_lines() -> None:
     """What to paste into one's own code."""
     heading("Six lines for your own code")
-    console.print(SIX_LINES, style="cyan", markup=False)
+    console.print(SIX_LINES, style="cyan", markup=False, soft_wrap=True)

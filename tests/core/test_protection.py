@@ -243,7 +243,7 @@ def test_first_argument_named_like_a_receiver(guard: Guard, session: Session) ->
         assert Desk().pay(5) == 5
 
 
-@pytest.mark.parametrize("thing", [classmethod(len), min])
+@pytest.mark.parametrize("thing", [classmethod(lambda kind: None), min])
 def test_function_that_tells_nothing(guard: Guard, thing: Any) -> None:
     """What does not tell its parameters cannot be decided on, and is refused with a sentence."""
     with pytest.raises(ConfigurationError, match="protect"):

@@ -210,10 +210,9 @@ class TestInjection:
         call = {"name": "lookup", "id": "1", "type": "tool_call"}
         assert lookup.invoke({**call, "args": {"number": 1}}).content == "self"
         for handlers in ([], [TabardCallbackHandler()]):
+            config: Any = {"callbacks": handlers}
             with pytest.raises(NotPermitted, match=r"arg\.unknown"):
-                lookup.invoke(
-                    {**call, "args": {"number": 1, "user": "VICTIM"}}, {"callbacks": handlers}
-                )
+                lookup.invoke({**call, "args": {"number": 1, "user": "VICTIM"}}, config)
 
     def test_host_object_passes_as_itself(self, decisions: Any) -> None:
         """An injected object that is no data is neither decided on nor copied."""
