@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -402,16 +404,70 @@ class TestBinding:
         assert counted.ran == 1
 
     def test_two_agents_that_look_the_same(
-        self, counted: Any, make_scene: Any, log_in: Any
+        self, hooked: None, counted: Any, make_scene: Any, log_in: Any, decisions: Any
     ) -> None:
-        """Two agents CrewAI cannot tell apart cannot have two identities."""
+        """Agents with one role, goal and backstory each have the identity they were given."""
         one = make_scene(counted.tool(), native=True)
         two = make_scene(counted.tool(), native=True)
         bind(one.agent, log_in("claims-agent"))
-        with pytest.raises(ConfigurationError, match="different roles"):
-            bind(two.agent, log_in("analytics-agent"))
-        bind(one.agent, log_in("analytics-agent"))
+        with log_in("analytics-agent"):
+            with contextlib.suppress(HookAborted):
+                two.crew.kickoff()
+        assert {d["agent"]["name"] for d in decisions("model")} == {"analytics-agent"}
+        bind(two.agent, log_in("analytics-agent"))
+        one.crew.kickoff()
+        assert decisions("tool")[-1]["agent"]["name"] == "claims-agent"
         unbind(one.agent)
+        unbind(two.agent)
+
+    def test_agent_that_is_gone(
+        self, hooked: None, counted: Any, make_scene: Any, log_in: Any
+    ) -> None:
+        """A binding ends with its agent, and nobody inherits it."""
+        gone = make_scene(counted.tool(), native=True)
+        bind(gone.agent, log_in("claims-agent"))
+        del gone
+        gc.collect()
+        with pytest.raises(HookAborted, match="no_identity"):
+            make_scene(counted.tool(), native=True).crew.kickoff()
+        assert counted.ran == 0
+
+    def test_agent_that_has_worked_already(
+        self, counted: Any, make_scene: Any, log_in: Any, authority: Any
+    ) -> None:
+        """An agent that worked before the hooks were put is asked from its binding on."""
+        scene = make_scene(counted.tool(), native=True)
+        scene.crew.kickoff()
+        calls = scene.llm.calls
+        install()
+        with pytest.raises(ConfigurationError, match="worked before install"):
+            assert_installed(scene.agent)
+        session = log_in("claims-agent")
+        authority.revoke("claims-agent", reason="x")
+        bind(scene.agent, session)
+        assert_installed(scene.agent)
+        with pytest.raises(HookAborted, match="token_revoked"):
+            scene.crew.kickoff()
+        unbind(scene.agent)
+        assert scene.llm.calls == calls
+
+    def test_conversion_of_an_answer(
+        self, hooked: None, counted: Any, make_scene: Any, log_in: Any, decisions: Any
+    ) -> None:
+        """Calls that convert a bound agent's answer are its own, although they name no agent."""
+
+        class Out(BaseModel):
+            number: int
+
+        scene = make_scene(counted.tool(), native=True, output_pydantic=Out)
+        scene.llm.script = ["no number", "none either", '{"number": 1}']
+        bind(scene.agent, log_in("claims-agent"))
+        with log_in("analytics-agent"):
+            scene.crew.kickoff()
+        unbind(scene.agent)
+        made = [d["agent"]["name"] for d in decisions("model")]
+        assert len(made) > 1
+        assert set(made) == {"claims-agent"}
 
     @pytest.mark.parametrize("thing", [None, "Adjuster", object()])
     def test_not_an_agent(self, thing: Any, log_in: Any) -> None:

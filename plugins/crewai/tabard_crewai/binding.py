@@ -6,7 +6,7 @@ from typing import Any
 
 from tabard import ConfigurationError, CredentialSource, Guard, Session, current_guard
 from tabard_crewai import bound
-from tabard_crewai.hooks import install
+from tabard_crewai.hooks import hook_executor, install
 
 
 def bind(
@@ -17,8 +17,7 @@ def bind(
     Only the hooks know which agent calls, so this installs them.
 
     Args:
-        agent: A CrewAI agent. Its role, goal and backstory must differ from those of every other
-            bound agent: they are how CrewAI's copies of it are recognised.
+        agent: A CrewAI agent; the copies CrewAI makes of it are bound as well.
         credential: A session; or a source or token, which is logged in now.
         guard: Where to log in; default the guard of the current session, else the one opened last.
 
@@ -26,10 +25,10 @@ def bind(
         The session the agent works under.
 
     Raises:
-        ConfigurationError: It is no CrewAI agent, or another agent looks the same.
+        ConfigurationError: It is no CrewAI agent.
         AuthenticationFailed: The credential does not hold.
     """
-    if bound.key_of(agent) is None:
+    if not bound.is_agent(agent):
         raise ConfigurationError(f"bind: expected a CrewAI agent, found {type(agent).__name__}")
     if isinstance(credential, Session):
         session = credential
@@ -37,6 +36,7 @@ def bind(
         session = (guard or current_guard()).login(credential)
     bound.remember(agent, session)
     install()
+    hook_executor(agent)
     return session
 
 

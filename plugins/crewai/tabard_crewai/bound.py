@@ -1,8 +1,9 @@
 """Which agents are bound to a session of their own.
 
-CrewAI copies agents (`kickoff_for_each`), gives the copies new ids and fills placeholders into
-their roles. What survives is `agent.key`, a hash of the role, goal and backstory as they were
-written. It only tells agents apart; the identity comes from the session that was verified.
+A binding is of one agent object, and of the copies CrewAI makes of it (`kickoff_for_each`): they
+come from its `copy`, which binds each of them as well. Another agent that merely looks the same, by
+role, goal and backstory, is not bound. A binding only tells agents apart; the identity comes from
+the session that was verified.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from crewai.agents.agent_builder.base_agent import BaseAgent
 
-from tabard import ConfigurationError, Session, current_session
+from tabard import Session, current_session
 
 
 class _Binding(NamedTuple):
@@ -21,32 +22,37 @@ class _Binding(NamedTuple):
     session: Session
 
 
-_bindings: dict[str, _Binding] = {}
-_lock = threading.Lock()
+_bindings: dict[int, _Binding] = {}
+_lock = threading.RLock()
 
 
 def remember(agent: Any, session: Session) -> None:
-    """Let the agent, and every copy of it, work under this session.
-
-    Raises:
-        ConfigurationError: Another agent looks the same and works under another session.
-    """
-    key = key_of(agent) or ""
+    """Let the agent, and every copy CrewAI makes of it, work under this session."""
+    number = id(agent)
     with _lock:
-        known = _bindings.get(key)
-        other = known.agent() if known is not None else None
-        if known is not None and other not in (None, agent) and known.session is not session:
-            raise ConfigurationError(
-                "bind: another agent with the same role, goal and backstory is bound to "
-                f"{known.session.agent.name}; give them different roles"
-            )
-        _bindings[key] = _Binding(weakref.ref(agent), session)
+        _bindings[number] = _Binding(weakref.ref(agent, lambda _: _drop(number)), session)
+    original = weakref.ref(agent)
+
+    def copy() -> Any:
+        found: Any = original()
+        made = type(found).copy(found)
+        binding = _find(found)
+        if binding is not None:
+            remember(made, binding.session)
+        return made
+
+    # On the object, past pydantic: the class is shared by agents that are not bound.
+    object.__setattr__(agent, "copy", copy)
+
+
+def _drop(number: int) -> None:
+    with _lock:
+        _bindings.pop(number, None)
 
 
 def forget(agent: Any) -> None:
     """Let the current session count again for this agent."""
-    with _lock:
-        _bindings.pop(key_of(agent) or "", None)
+    _drop(id(agent))
 
 
 def is_any_bound() -> bool:
@@ -56,11 +62,31 @@ def is_any_bound() -> bool:
 
 def session_of(agent: Any) -> Session | None:
     """The session an agent works under: its own if it is bound, else the current one."""
-    binding = _bindings.get(key_of(agent) or "")
+    binding = _find(agent)
     return binding.session if binding is not None else current_session()
 
 
-def key_of(agent: Any) -> str | None:
-    """What CrewAI's copies of an agent have in common; None for what is no agent."""
-    key = agent.key if isinstance(agent, BaseAgent) else None
-    return key if isinstance(key, str) and key else None
+def session_of_model(llm: Any) -> Session | None:
+    """The session of a call that names no agent, such as one that converts an answer.
+
+    It is that of the one bound agent whose model this is, else the current one.
+    """
+    with _lock:
+        bound = [(b.agent(), b.session) for b in _bindings.values()]
+    owners = {
+        id(session): session
+        for agent, session in bound
+        if llm is not None and getattr(agent, "llm", None) is llm
+    }
+    return next(iter(owners.values())) if len(owners) == 1 else current_session()
+
+
+def is_agent(thing: Any) -> bool:
+    """Whether it is an agent of CrewAI."""
+    return isinstance(thing, BaseAgent)
+
+
+def _find(agent: Any) -> _Binding | None:
+    with _lock:
+        binding = _bindings.get(id(agent))
+    return binding if binding is not None and binding.agent() is agent else None

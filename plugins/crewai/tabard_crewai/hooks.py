@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from crewai.hooks import InterceptionPoint, get_hooks, register_hook, unregister_hook
+from crewai.hooks import (
+    InterceptionPoint,
+    get_after_llm_call_hooks,
+    get_before_llm_call_hooks,
+    get_hooks,
+    register_hook,
+    unregister_hook,
+)
 
 from tabard import ConfigurationError
 from tabard_crewai.model_hooks import after_execution, after_model, before_model
@@ -20,6 +27,13 @@ HOOKS: dict[InterceptionPoint, Callable[[Any], Any]] = {
 }
 
 
+_SNAPSHOTS: dict[str, Callable[[], list[Any]]] = {
+    "before_llm_call_hooks": get_before_llm_call_hooks,
+    "after_llm_call_hooks": get_after_llm_call_hooks,
+}
+"""The lists of model hooks that an executor takes a copy of when it is made."""
+
+
 def install() -> None:
     """Register the hooks for this process; doing it again changes nothing.
 
@@ -28,6 +42,25 @@ def install() -> None:
     for point, hook in HOOKS.items():
         if hook not in get_hooks(point):
             register_hook(point, hook)
+
+
+def hook_executor(agent: Any) -> None:
+    """Give an agent that has worked already the hooks of now: its executor holds those of then."""
+    executor = getattr(agent, "agent_executor", None)
+    for name, current in _SNAPSHOTS.items():
+        held = getattr(executor, name, None)
+        if isinstance(held, list):
+            held.extend(hook for hook in current() if hook not in held)
+
+
+def is_stale(agent: Any) -> bool:
+    """Whether an agent has worked before the hooks were put, and goes on without them."""
+    executor = getattr(agent, "agent_executor", None)
+    held = [getattr(executor, name, None) for name in _SNAPSHOTS]
+    return any(
+        isinstance(hooks, list) and any(hook not in hooks for hook in current())
+        for hooks, current in zip(held, _SNAPSHOTS.values(), strict=True)
+    )
 
 
 def uninstall() -> None:
@@ -45,12 +78,22 @@ def missing_hooks() -> list[str]:
     return [point.value for point, hook in HOOKS.items() if hook not in get_hooks(point)]
 
 
-def assert_installed() -> None:
+def assert_installed(*agents: Any) -> None:
     """Make sure that nobody has cleared the hooks.
 
+    Args:
+        agents: Agents to look at as well: one that has worked before `install()` was called goes
+            on without the model hooks until it is bound.
+
     Raises:
-        ConfigurationError: One is missing.
+        ConfigurationError: A hook is missing, or an agent works without.
     """
     missing = missing_hooks()
     if missing:
         raise ConfigurationError(f"hooks are not installed: {', '.join(missing)}; call install()")
+    for agent in agents:
+        if is_stale(agent):
+            raise ConfigurationError(
+                f"the agent `{agent.role}` has worked before install() and goes on without the "
+                "hooks: build it anew, or bind it"
+            )

@@ -11,7 +11,7 @@ from crewai.hooks import HookAborted
 
 from tabard import AccessDenied, ModelCall, admit
 from tabard.budget import MESSAGE_TOKENS, TOOLS_TOKENS, add_tokens, most_tokens
-from tabard_crewai.bound import session_of
+from tabard_crewai.bound import session_of, session_of_model
 from tabard_crewai.models import ModelCalls
 from tabard_crewai.refusal import refuse_admitted, untranslatable
 
@@ -30,7 +30,9 @@ def before_model(context: Any) -> None:
     """
     try:
         call = _call_of(context.llm, _most_read(context), _most_written(context.llm))
-        permit = admit(call, session=session_of(context.agent))
+        caller = context.agent
+        session = session_of_model(context.llm) if caller is None else session_of(caller)
+        permit = admit(call, session=session)
         if call.name == _UNKNOWN:
             raise refuse_admitted(
                 permit,
