@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tabard.cli import agent, audit, bundle, credential, token
+from tabard.cli import agent, audit, bundle, credential, policy, token
 from tabard.cli.output import complain
 from tabard.errors import AccessDenied, AuditError, TabardError
 
@@ -22,6 +22,7 @@ agent.app.add_typer(credential.app)
 app.add_typer(agent.app, name="agent")
 app.add_typer(audit.app, name="audit")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(policy.app, name="policy")
 app.add_typer(token.app, name="token")
 
 

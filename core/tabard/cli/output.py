@@ -15,6 +15,9 @@ from rich.text import Text
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log.")]
+OptionalReason = Annotated[
+    str | None, typer.Option("--reason", help="Why; goes into the audit log.")
+]
 Author = Annotated[str | None, typer.Option(help="Who decided; goes into the audit log.")]
 
 _NEVER_FOLDED = 3
@@ -22,14 +25,15 @@ _NEVER_FOLDED = 3
 _PROSE = 22
 """Characters the last column gets at least: it has the words."""
 
-_FIRST_PRINTABLE = 32
-_DELETE = 127
-
 
 def clean(value: object) -> str:
-    """Text without control characters: what a model wrote must not steer a terminal."""
+    """Text with nothing unseen in it: what a model wrote must not steer a terminal or an eye.
+
+    Beside control characters that takes out those that turn the direction of writing, by which
+    an approver could be shown another argument than the one that counts.
+    """
     text = "" if value is None else str(value)
-    return "".join(c if ord(c) >= _FIRST_PRINTABLE and ord(c) != _DELETE else "?" for c in text)
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def moment(seconds: float) -> str:
