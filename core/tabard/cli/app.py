@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tabard.cli import agent, audit, bundle, credential, policy, token
+from tabard.cli.init import init
 from tabard.cli.output import complain
 from tabard.errors import AccessDenied, AuditError, TabardError
 
@@ -24,6 +25,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(policy.app, name="policy")
 app.add_typer(token.app, name="token")
+app.command()(init)
 
 
 @app.callback()
