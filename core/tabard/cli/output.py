@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +25,8 @@ _NEVER_FOLDED = 3
 """The columns before this one (a number, a time, a name) stay on one line."""
 _PROSE = 22
 """Characters the last column gets at least: it has the words."""
+_BAR = 16
+"""Characters a bar is wide."""
 
 
 def clean(value: object) -> str:
@@ -61,8 +64,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
             min_width=_PROSE if position == len(columns) else None,
         )
     for row in rows:
-        table.add_row(*(Text(clean(cell)) for cell in row))
+        table.add_row(*(c if isinstance(c, ProgressBar) else Text(clean(c)) for c in row))
     Console().print(table)
+
+
+def bar(used: int, limit: int) -> ProgressBar:
+    """How much of a limit is used, as a bar for a cell of a table."""
+    return ProgressBar(total=limit, completed=used, width=_BAR, finished_style="red")
 
 
 def say(text: str) -> None:
