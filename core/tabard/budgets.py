@@ -131,8 +131,13 @@ def _standings(
             drawn.sort(key=lambda balance: (-balance.spent - balance.held, balance.key))
         else:
             drawn = [taken.get(key, Balance(key=key, spent=0, held=0))]
-        common = {"agent": agent, "budget": budget, "currency": policy.tariff.currency}
-        for balance in drawn:
-            yield Standing(**common, key=balance.key, spent=balance.spent, held=balance.held)
-        if not drawn:
-            yield Standing(**common, key=None)
+        windows = [(one.key, one.spent, one.held) for one in drawn]
+        for name, spent, held in windows or [(None, 0, 0)]:
+            yield Standing(
+                agent=agent,
+                budget=budget,
+                currency=policy.tariff.currency,
+                key=name,
+                spent=spent,
+                held=held,
+            )

@@ -1,15 +1,15 @@
-"""`tabard policy`: the central policy of a home, and the questions one asks about a policy file."""
+"""`tabard policy`: the central policy of a home, what it was before, and changing it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tabard.central import Policies
+from tabard.cli import policy_file
 from tabard.cli.output import (
     AsJson,
     Author,
@@ -19,12 +19,13 @@ from tabard.cli.output import (
     print_table,
     say,
 )
+from tabard.cli.policy_file import PolicyFile
 from tabard.errors import ConfigurationError
 from tabard.policy import load
 
 app = typer.Typer(help="The policy.", no_args_is_help=True)
+app.add_typer(policy_file.app)
 
-PolicyFile = Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.")]
 _SHORT = 12
 """Characters of a digest a person gets to see."""
 
@@ -135,10 +136,3 @@ def schema() -> None:
     from tabard.policy.schema import schema as make_schema
 
     typer.echo(json.dumps(make_schema(), indent=2))
-
-
-@app.command()
-def check(file: PolicyFile) -> None:
-    """Check a policy file."""
-    policy = load(file)
-    say(f"{file}: {len(policy.agents)} agents, no problems ({policy.digest[:_SHORT]})")
