@@ -47,6 +47,7 @@ class Policies:
         *,
         author: str | None = None,
         reason: str | None = None,
+        after: int | None = None,
     ) -> Policy:
         """Let a policy come into force; what is in force already stays as it is.
 
@@ -54,13 +55,16 @@ class Policies:
             source: A path, or the YAML text.
             author: Who decided; goes into the log.
             reason: Why; goes into the log.
+            after: The number of the change it was compared with, 0 for none yet. When another
+                one came since, nobody has seen what this would undo, and it is not applied.
 
         Raises:
-            ConfigurationError: The policy has problems; nothing is changed.
+            ConfigurationError: The policy has problems, or another came into force meanwhile;
+                nothing is changed.
             StoreError: The store failed; nothing is changed.
         """
         policy = load(source)
-        self._put_in_force(policy.digest, policy.text, "policy.apply", author, reason)
+        self._put_in_force(policy.digest, policy.text, "policy.apply", author, reason, after)
         return policy
 
     def rollback(
@@ -120,9 +124,19 @@ class Policies:
         return next(iter(found.values()))
 
     def _put_in_force(
-        self, digest: str, text: str, kind: str, author: str | None, reason: str | None
+        self,
+        digest: str,
+        text: str,
+        kind: str,
+        author: str | None,
+        reason: str | None,
+        after: int | None = None,
     ) -> None:
         with self._store.transaction(read_clock(self._clock)) as transaction:
+            if after is not None and transaction.policy_number() != after:
+                raise ConfigurationError(
+                    "another policy came into force meanwhile; look at the differences again"
+                )
             if transaction.policy_in_force() == digest:
                 return
             transaction.keep_policy(digest, text)

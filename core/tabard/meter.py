@@ -16,6 +16,7 @@ from tabard.policy.tariff import Sum, Tariff
 from tabard.policy.terms import BudgetLimit, Terms
 
 if TYPE_CHECKING:
+    from tabard.identity import Agent
     from tabard.session import Session
 
 
@@ -130,13 +131,24 @@ def window_key(session: Session, budget: BudgetLimit, now: float) -> str:
     A session that works for another counts towards the run it belongs to, so that delegating
     again and again opens no fresh budget.
     """
-    agent = session.agent
+    return key_of(session.agent, budget, now, run=session.chain[-1].id)
+
+
+def key_of(agent: Agent, budget: BudgetLimit, now: float, *, run: str) -> str:
+    """The name of an agent's budget in the period of `now` (POSIX seconds).
+
+    Args:
+        agent: Who pays.
+        budget: Which budget.
+        now: POSIX seconds.
+        run: The session a `session` budget is for; others do not depend on it.
+    """
     if budget.of == "team":
         domain = agent.spiffe_id.trust_domain
         whose = f"team {domain}/{agent.environment}/{agent.team}"
     else:
-        whose = f"agent {session.spiffe_id}"
+        whose = f"agent {agent.spiffe_id}"
     period = period_key(budget.per, budget.tz, now)
     if budget.per == "session":
-        period = f"session:{session.chain[-1].id}"
+        period = f"session:{run}"
     return f"{whose}|{period}"

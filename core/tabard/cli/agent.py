@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tabard.approvals import ROLES
 from tabard.authority import Authority
 from tabard.cli.output import AsJson, Author, Reason, print_json, print_table, say
 from tabard.errors import ConfigurationError
@@ -55,9 +56,13 @@ def add(
     spiffe_id: Annotated[
         str | None, typer.Option(help="Only for a workload of another, trusted trust domain.")
     ] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="What it may approve; can be given several times.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register an agent; doing it again with the same facts changes nothing."""
+    """Register an agent, or a person; doing it again with the same facts changes nothing."""
+    attributes = _as_attributes(role or [])
     with Authority.open(context.obj) as authority:
         agent = authority.register(
             name,
@@ -66,8 +71,23 @@ def add(
             purpose=purpose,
             owner=owner,
             spiffe_id=spiffe_id,
+            attributes=attributes,
         )
     _report(agent, as_json, f"{agent.spiffe_id} is registered")
+
+
+def _as_attributes(roles: list[str]) -> dict[str, str]:
+    """Roles as the attribute that approvals read.
+
+    Raises:
+        ConfigurationError: One is empty, or would become two.
+    """
+    for role in roles:
+        if "," in role or not role.strip():
+            raise ConfigurationError(
+                f"agent add: --role: expected one role without a comma, found {role!r}"
+            )
+    return {ROLES: ",".join(roles)} if roles else {}
 
 
 @app.command()

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from tabard.cli import agent, audit, bundle, credential, token
+from tabard.cli import agent, approval, audit, budget, bundle, credential, policy, token
+from tabard.cli.init import init
 from tabard.cli.output import complain
 from tabard.errors import AccessDenied, AuditError, TabardError
 
@@ -21,9 +22,13 @@ app = typer.Typer(
 )
 agent.app.add_typer(credential.app)
 app.add_typer(agent.app, name="agent")
+app.add_typer(approval.app, name="approval")
 app.add_typer(audit.app, name="audit")
+app.add_typer(budget.app, name="budget")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(policy.app, name="policy")
 app.add_typer(token.app, name="token")
+app.command()(init)
 
 
 @app.callback()

@@ -9,30 +9,36 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log.")]
+OptionalReason = Annotated[
+    str | None, typer.Option("--reason", help="Why; goes into the audit log.")
+]
 Author = Annotated[str | None, typer.Option(help="Who decided; goes into the audit log.")]
 
 _NEVER_FOLDED = 3
 """The columns before this one (a number, a time, a name) stay on one line."""
 _PROSE = 22
 """Characters the last column gets at least: it has the words."""
-
 _ROOMY = 100
 """Characters a terminal needs before a column can be promised any."""
-
-_FIRST_PRINTABLE = 32
-_DELETE = 127
+_BAR = 16
+"""Characters a bar is wide."""
 
 
 def clean(value: object) -> str:
-    """Text without control characters: what a model wrote must not steer a terminal."""
+    """Text with nothing unseen in it: what a model wrote must not steer a terminal or an eye.
+
+    Beside control characters that takes out those that turn the direction of writing, by which
+    an approver could be shown another argument than the one that counts.
+    """
     text = "" if value is None else str(value)
-    return "".join(c if ord(c) >= _FIRST_PRINTABLE and ord(c) != _DELETE else "?" for c in text)
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def moment(seconds: float) -> str:
@@ -63,8 +69,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
             min_width=prose if position == len(columns) else None,
         )
     for row in rows:
-        table.add_row(*(Text(clean(cell)) for cell in row))
+        table.add_row(*(c if isinstance(c, ProgressBar) else Text(clean(c)) for c in row))
     console.print(table)
+
+
+def bar(used: int, limit: int) -> ProgressBar:
+    """How much of a limit is used, as a bar for a cell of a table."""
+    return ProgressBar(total=limit, completed=used, width=_BAR, finished_style="red")
 
 
 def say(text: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tabard.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from tabard.policy.document import Document
     from tabard.policy.rules import Policy
 
 MAX_BYTES = 4_194_304
@@ -30,37 +31,26 @@ def load(source: str | os.PathLike[str]) -> Policy:
     Raises:
         ConfigurationError: Naming the file, each field, what was found and what was expected.
     """
-    if not isinstance(source, str | os.PathLike):
-        kind = type(source).__name__
-        raise ConfigurationError(f"policy: expected a path or YAML text, found {kind}")
-    if isinstance(source, str) and "\n" in source:
-        return _compile(source, "policy text")
-    path = Path(source)
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigurationError(f"{path}: not a file, so not a policy file")
-        if found.st_size > MAX_BYTES:
-            raise ConfigurationError(f"{path}: larger than {MAX_BYTES} bytes, not a policy file")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{path}: no readable policy file: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: not UTF-8 text, so not a policy file") from None
-    except ValueError:
-        raise ConfigurationError("policy: a path cannot hold a NUL or half a character") from None
-    return _compile(text, str(path))
+    document, text = load_document(source)
+    # Imported here: who only verifies tokens or reads a log does not pay for the file format.
+    from tabard.policy.compiler import compile_document
+
+    return compile_document(document, text)
 
 
-def _compile(text: str, origin: str) -> Policy:
+def load_document(source: str | os.PathLike[str]) -> tuple[Document, str]:
+    """Read and check a policy without compiling it: the document, and its text.
+
+    Raises:
+        ConfigurationError: As `load`.
+    """
+    text, origin = read_source(source, "policy")
     data = read_yaml(text, origin)
     if not isinstance(data, dict):
         found = "nothing" if data is None else type(data).__name__
         raise ConfigurationError(
             f"{origin}: expected a mapping with `version: 1` and `agents:`, found {found}"
         )
-    # Imported here: who only verifies tokens or reads a log does not pay for the file format.
-    from tabard.policy.compiler import compile_document
     from tabard.policy.problems import find_problems
 
     try:
@@ -69,7 +59,38 @@ def _compile(text: str, origin: str) -> Policy:
         document, problems = None, ["nested too deeply for a policy"]
     if document is None or problems:
         raise ConfigurationError("\n".join(f"{origin}: {problem}" for problem in problems))
-    return compile_document(document, text)
+    return document, text
+
+
+def read_source(source: str | os.PathLike[str], what: str) -> tuple[str, str]:
+    """The text of a file, and what to call it in a message.
+
+    Args:
+        source: A path, or the text itself (any string with a line break in it).
+        what: What kind of text it should be, for messages.
+
+    Raises:
+        ConfigurationError: There is no readable file, or it is too large or no text.
+    """
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise ConfigurationError(f"{what}: expected a path or YAML text, found {kind}")
+    if isinstance(source, str) and "\n" in source:
+        return source, f"{what} text"
+    path = Path(source)
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigurationError(f"{path}: not a file, so not a {what} file")
+        if found.st_size > MAX_BYTES:
+            raise ConfigurationError(f"{path}: larger than {MAX_BYTES} bytes, not a {what} file")
+        return path.read_text(encoding="utf-8"), str(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: no readable {what} file: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: not UTF-8 text, so not a {what} file") from None
+    except ValueError:
+        raise ConfigurationError(f"{what}: a path cannot hold a NUL or half a character") from None
 
 
 def read_yaml(text: str, origin: str) -> Any:

@@ -44,5 +44,14 @@ class NameIndex(Generic[Rule]):
     def _search(self, name: str) -> tuple[Rule, ...]:
         hits = list(self._exact.get(name, ()))
         hits += [(order, rule) for order, pattern, rule in self._globs if pattern.matches(name)]
-        hits.sort(key=lambda hit: hit[0])
-        return tuple({id(rule): rule for _, rule in hits}.values())
+        return _in_order(hits)
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Every rule, first written first, each once."""
+        hits = [hit for exact in self._exact.values() for hit in exact]
+        return _in_order(hits + [(order, rule) for order, _, rule in self._globs])
+
+
+def _in_order(hits: list[tuple[int, Rule]]) -> tuple[Rule, ...]:
+    hits.sort(key=lambda hit: hit[0])
+    return tuple({id(rule): rule for _, rule in hits}.values())

@@ -17,15 +17,20 @@ def find_problems(data: Any) -> tuple[Document | None, list[str]]:
     try:
         document = Document.model_validate(data)
     except ValidationError as error:
-        return None, [_describe(item) for item in error.errors(include_url=False)]
+        return None, describe_problems(error, Document)
     return document, find_broken_references(document)
 
 
-def _describe(error: ErrorDetails) -> str:
+def describe_problems(error: ValidationError, root: type[BaseModel]) -> list[str]:
+    """Every problem of a document whose outermost section is `root`, each as one sentence."""
+    return [_describe(item, root) for item in error.errors(include_url=False)]
+
+
+def _describe(error: ErrorDetails, root: type[BaseModel]) -> str:
     """One sentence for one problem: where, what was found, what was expected."""
     where = ".".join(str(part) for part in error["loc"] if part != "[key]") or "the file"
     if error["type"] == "extra_forbidden":
-        return f"{where}: {_explain_unknown(error['loc'])}"
+        return f"{where}: {_explain_unknown(error['loc'], root)}"
     if error["type"] == "missing":
         return f"{where}: this field is required and was not found"
     message = error["msg"].removeprefix("Value error, ")
@@ -34,16 +39,15 @@ def _describe(error: ErrorDetails) -> str:
     return f"{where}: {message}{shown}"
 
 
-def _explain_unknown(loc: tuple[int | str, ...]) -> str:
-    name, known = str(loc[-1]), _fields_at(loc[:-1])
+def _explain_unknown(loc: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    name, known = str(loc[-1]), _fields_at(loc[:-1], root)
     close = get_close_matches(name, known, n=1)
     hint = f"; did you mean `{close[0]}`?" if close else ""
     return f"unknown field, expected one of {', '.join(known)}{hint}"
 
 
-def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+def _fields_at(loc: tuple[int | str, ...], section: type[BaseModel]) -> list[str]:
     """The field names of the section at `loc`, found by walking the models' annotations."""
-    section: type[BaseModel] = Document
     for part in loc:
         field = next((f for n, f in section.model_fields.items() if part in (n, f.alias)), None)
         if field is not None and (inner := _model_in(field.annotation)) is not None:

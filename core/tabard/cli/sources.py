@@ -1,0 +1,31 @@
+"""Where a command takes its policy from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tabard.policies import CentralPolicy
+from tabard.policy import Policy, load
+from tabard.store import Store
+
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        envvar="TABARD_POLICY",
+        metavar="FILE",
+        help="A policy file; default the one in force.",
+    ),
+]
+
+
+def chosen_policy(store: Store, file: Path | None) -> Policy:
+    """The policy of a file, else the one in force.
+
+    Raises:
+        ConfigurationError: The file has problems, or no policy was ever applied.
+    """
+    return CentralPolicy(store).current() if file is None else load(file)
