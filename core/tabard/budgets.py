@@ -131,7 +131,7 @@ def _standings(
             drawn.sort(key=lambda balance: (-balance.spent - balance.held, balance.key))
         else:
             drawn = [taken.get(key, Balance(key=key, spent=0, held=0))]
-        windows = [(one.key, one.spent, one.held) for one in drawn]
+        windows: list[tuple[str | None, int, int]] = [(b.key, b.spent, b.held) for b in drawn]
         for name, spent, held in windows or [(None, 0, 0)]:
             yield Standing(
                 agent=agent,

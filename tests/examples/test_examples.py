@@ -32,6 +32,19 @@ def test_langchain_callback(
     ]
 
 
+def test_budgets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each agent is stopped exactly at its own limit, and neither by the other's spending."""
+    run("budgets.py", monkeypatch, tmp_path)
+    out = capsys.readouterr().out
+    assert "arg.equals_scope" in out
+    assert "claims-agent after 10 calls: budget" in out
+    assert "analytics-agent after 100 calls: budget" in out
+    assert "claims-agent: EUR 100.00 of EUR 100.00" in out
+    assert "analytics-agent: EUR 1,000.00 of EUR 1,000.00" in out
+
+
 @pytest.mark.crewai
 class TestWithCrewAI:
     @pytest.fixture(autouse=True)
@@ -78,7 +91,9 @@ class TestWithCrewAI:
         assert "analytics-agent" in revoked
 
 
-@pytest.mark.parametrize("name", ["quickstart.py", "langchain_callback.py", "crewai_tools.py"])
+@pytest.mark.parametrize(
+    "name", ["quickstart.py", "langchain_callback.py", "crewai_tools.py", "budgets.py"]
+)
 def test_examples_are_short(name: str) -> None:
     """An example that does not fit on two screens is not read."""
     assert len((EXAMPLES / name).read_text().splitlines()) <= 80

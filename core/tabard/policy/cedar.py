@@ -113,7 +113,9 @@ def _request(
 
 
 def _uid(kind: str, name: str) -> str:
-    return f"{kind}::{json.dumps(name)}"
+    """An entity's name as Cedar writes it; nothing in a name ends it early."""
+    escaped = "".join(c if c.isalnum() else f"\\u{{{ord(c):x}}}" for c in name)
+    return f'{kind}::"{escaped}"'
 
 
 def _to_cedar(value: object) -> object:

@@ -105,7 +105,7 @@ def test_priced_as_the_guard_does(
 ) -> None:
     """With `input_tokens` a case is decided as by a guard whose budgets are still full."""
     assert decided(f"agent: clerk, model: {model}, {tokens}, at: {NOW}")[1] == code
-    given = {n: int(v) for n, v in (part.split(": ") for part in tokens.split(", "))}
+    given: Any = {n: int(v) for n, v in (part.split(": ") for part in tokens.split(", "))}
     authority.register("clerk", team="desk", environment="prod")
     with Guard.open(home, policy=POLICY, pricer=FlatPricer(), clock=clock) as guard:
         session = guard.login(authority.issue("clerk"))
