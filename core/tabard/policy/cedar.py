@@ -86,7 +86,7 @@ class CedarPolicies:
 
 def _principal(agent: Agent) -> dict[str, Any]:
     return {
-        "uid": {"__entity": {"type": "Agent", "id": agent.name}},
+        "uid": {"__entity": _uid("Agent", agent.name)},
         "attrs": {
             "team": agent.team,
             "environment": agent.environment,
@@ -112,10 +112,9 @@ def _request(
     }
 
 
-def _uid(kind: str, name: str) -> str:
-    """An entity's name as Cedar writes it; nothing in a name ends it early."""
-    escaped = "".join(c if c.isalnum() else f"\\u{{{ord(c):x}}}" for c in name)
-    return f'{kind}::"{escaped}"'
+def _uid(kind: str, name: str) -> dict[str, str]:
+    # Never as text: a name with a quote in it must not end early.
+    return {"type": kind, "id": name}
 
 
 def _to_cedar(value: object) -> object:
