@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from identity import measure_credentials, measure_liveness, measure_login, measure_revocation
+from spending import measure_spending
 from tabard import Authority, Guard, Session, ToolCall
 from tabard.audit import verify_log
 from tabard.policy import decide, load
@@ -182,7 +183,13 @@ def main() -> None:
     for column in ("work", "found", "bar"):
         table.add_column(column)
     with tempfile.TemporaryDirectory() as folder:
-        for part in (measure_admission, measure_langchain, measure_login, measure_liveness):
+        for part in (
+            measure_admission,
+            measure_langchain,
+            measure_spending,
+            measure_login,
+            measure_liveness,
+        ):
             for row in part(Path(folder)):
                 table.add_row(*row)
     for work in (
