@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tabard.asking import Answer, look_for_answer
@@ -86,7 +86,8 @@ class Admissions:
                     raise PolicyChanged
                 self._write_late(transaction, late)
                 found = self._conclude(judged, transaction)
-                found = replace(found, call=self._record(judged, found, transaction))
+                call = self._record(judged, found, transaction)
+                found = Admission(verdict=found.verdict, answer=found.answer, call=call)
                 if found.verdict.permits:
                     _take(judged, found, transaction)
                 elif found.answer is not None and found.answer.is_new:

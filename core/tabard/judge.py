@@ -102,7 +102,9 @@ class Judge:
             return Judgement(verdict, action, arguments, None, now, policy)
         if type(action) is ToolCall and arguments is not None:
             # Decided on the copy: what the caller does to its own arguments meanwhile is nothing.
-            action = replace(action, arguments=arguments)
+            action = ToolCall(
+                action.name, arguments, injected=action.injected, call_id=action.call_id
+            )
         judged = Judgement(UNEXAMINABLE, action, arguments, known, now, policy)
         return self._judge_session(judged, proof)
 
@@ -119,7 +121,9 @@ class Judge:
         except AccessDenied as refusal:
             return replace(judged, verdict=Verdict.of(refusal))
         verdict = self._decide(action, session, judged.policy, now)
-        return self._price(replace(judged, verdict=verdict, proof=held))
+        return self._price(
+            Judgement(verdict, action, judged.arguments, session, now, judged.policy, held)
+        )
 
     def _price(self, judged: Judgement) -> Judgement:
         """Work out what an allowed call may cost, where a budget pays for it."""

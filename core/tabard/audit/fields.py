@@ -27,6 +27,9 @@ _ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 encode = json.JSONEncoder(separators=(",", ":")).encode
 """Writes compact ASCII JSON."""
 
+_quote = lru_cache(maxsize=4096)(encode)
+"""The same for the few texts that a policy says again and again."""
+
 _encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
 
@@ -78,10 +81,10 @@ def outcome_field(
 
 def decision_field(decision: Decision, policy_digest: str) -> str:
     """The member `decision` of a record."""
-    rule = "null" if decision.rule is None else encode(decision.rule)
+    rule = "null" if decision.rule is None else _quote(decision.rule)
     return (
-        f'"decision":{{"effect":"{decision.effect}","code":{encode(decision.code)},"rule":{rule},'
-        f'"reason":{encode(decision.reason)},"mode":"{decision.mode}","policy":"{policy_digest}"}}'
+        f'"decision":{{"effect":"{decision.effect}","code":{_quote(decision.code)},"rule":{rule},'
+        f'"reason":{_quote(decision.reason)},"mode":"{decision.mode}","policy":"{policy_digest}"}}'
         f"{_data_field(decision.terms)}"
     )
 

@@ -9,6 +9,7 @@ A key holds the period in the budget's time zone, so nothing has to be reset at 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -20,7 +21,11 @@ _FORMATS = {"hour": "%Y-%m-%dT%H%z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 def period_key(per: Period, tz: str, now: float) -> str:
     """The period that `now` (POSIX seconds) lies in; an hour that is lived twice is two."""
-    if per not in _FORMATS:
-        return per
-    local = datetime.fromtimestamp(now, ZoneInfo(tz))
+    # No period of any time zone begins within a minute.
+    return per if per not in _FORMATS else _key_of_minute(per, tz, int(now) // 60)
+
+
+@lru_cache(maxsize=1024)
+def _key_of_minute(per: Period, tz: str, minute: int) -> str:
+    local = datetime.fromtimestamp(minute * 60, ZoneInfo(tz))
     return f"{per}:{local.strftime(_FORMATS[per])}:{tz}"
