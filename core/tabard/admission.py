@@ -128,7 +128,8 @@ class Admissions:
     def _record(self, judged: Judgement, found: Admission, transaction: Transaction) -> str:
         session, action = judged.session, judged.action
         who = _NOBODY if session is None else session.fields()
-        what = action_field(action, judged.arguments, self._store.secret)
+        shadow = judged.verdict.decision.mode == "shadow"
+        what = action_field(action, judged.arguments, self._store.secret, with_types=shadow)
         why = decision_field(found.verdict.decision, judged.policy.digest)
         if found.answer is not None:
             why += "," + approval_field(found.answer.request)

@@ -47,13 +47,20 @@ def pseudonym(secret: bytes, user: str) -> str:
     return hmac.digest(secret, b"user\x00" + user.encode(), "sha256").hex()
 
 
-def action_field(action: Action, arguments: Mapping[str, object] | None, secret: bytes) -> str:
+def action_field(
+    action: Action,
+    arguments: Mapping[str, object] | None,
+    secret: bytes,
+    *,
+    with_types: bool = False,
+) -> str:
     """The member `action` of a decision record.
 
     Args:
         action: What is about to happen.
         arguments: Its arguments as plain JSON values, or None when they could not be examined.
         secret: The key of the commitment.
+        with_types: Whether the JSON types of the arguments are told as well.
     """
     head = _action_head(action)
     if action.call_id is not None:
@@ -62,8 +69,29 @@ def action_field(action: Action, arguments: Mapping[str, object] | None, secret:
         # A model chooses the names it sends, so only what looks like a parameter is written out.
         names = ",".join(f'"{name}"' for name in arguments if _ARGUMENT_NAME.fullmatch(name))
         commit = commit_to(secret, arguments)
-        head += f',"args":{{"commit":"{commit}","n":{len(arguments)},"names":[{names}]}}'
+        head += f',"args":{{"commit":"{commit}","n":{len(arguments)},"names":[{names}]'
+        if with_types:
+            head += f',"types":{encode(_types(arguments))}'
+        if injected := sorted(getattr(action, "injected", ())):
+            head += f',"injected":{encode(injected)}'
+        head += "}"
+    limit = getattr(action, "max_output_tokens", None)
+    if type(limit) is int:
+        head += f',"max_output_tokens":{limit}'
     return head + "}"
+
+
+_TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array",
+               dict: "object", type(None): "null"}  # fmt: skip
+
+
+def _types(arguments: Mapping[str, object]) -> dict[str, str]:
+    """The JSON type of each argument whose name is written out."""
+    return {
+        name: _TYPE_NAMES[type(value)]
+        for name, value in arguments.items()
+        if _ARGUMENT_NAME.fullmatch(name)
+    }
 
 
 def outcome_field(

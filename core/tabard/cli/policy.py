@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tabard.central import Policies
-from tabard.cli import policy_file
+from tabard.cli import policy_file, policy_log
 from tabard.cli.output import (
     AsJson,
     Author,
@@ -25,6 +25,7 @@ from tabard.policy import load
 
 app = typer.Typer(help="The policy.", no_args_is_help=True)
 app.add_typer(policy_file.app)
+app.add_typer(policy_log.app)
 
 _SHORT = 12
 """Characters of a digest a person gets to see."""
