@@ -98,10 +98,16 @@ class Delegation:
 
     Attributes:
         to: The name of the agent that takes over.
+        tools: The tools and retrievers that are handed over, as names or patterns.
+        models: The models; None leaves them to the policies.
+        ttl: Seconds it lasts; None when nothing is handed over yet.
         call_id: The framework's id of this call, for correlation only.
     """
 
     to: str
+    tools: tuple[str, ...] = field(default=(), kw_only=True)
+    models: tuple[str, ...] | None = field(default=None, kw_only=True)
+    ttl: float | None = field(default=None, kw_only=True)
     call_id: str | None = field(default=None, kw_only=True)
 
     kind = "delegation"
@@ -110,6 +116,14 @@ class Delegation:
     def name(self) -> str:
         """The name a policy matches: the other agent's name."""
         return self.to
+
+    @property
+    def arguments(self) -> Mapping[str, object]:
+        """What is handed over: on record, and part of what a proof is about."""
+        if self.ttl is None:
+            return {}
+        models = None if self.models is None else list(self.models)
+        return {"tools": list(self.tools), "models": models, "ttl": self.ttl}
 
 
 Action = ToolCall | ModelCall | Retrieval | Delegation

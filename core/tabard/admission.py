@@ -159,6 +159,11 @@ def first_dead(session: Session, liveness: Callable[..., Liveness]) -> Verdict |
         verdict = verdict_on(liveness(one.spiffe_id, **one.token_facts))
         if verdict is not None:
             return verdict if one is session else verdict.of_another()
+    # What was handed over under a credential ends with it, also where its agent goes on.
+    for spiffe_id, facts in session.rests_on:
+        verdict = verdict_on(liveness(spiffe_id, **facts))
+        if verdict is not None:
+            return verdict.of_another()
     return None
 
 

@@ -288,6 +288,7 @@ class Authority:
         audience: str | None = None,
         lifetime: float = DEFAULT_LIFETIME,
         profile: str = TOKEN_TYPE,
+        bound_to: str | None = None,
     ) -> RenewingSource:
         """A credential that renews itself at half its life; hand it to `Guard.login`.
 
@@ -296,17 +297,23 @@ class Authority:
             audience: Which enforcement point accepts it; default the guards of the trust domain.
             lifetime: Seconds each one lives, at most 3600.
             profile: `agent+jwt`, `jwt-svid` or `x509-svid`.
+            bound_to: Thumbprint (RFC 7638) of the key whose possession every call has to prove; of
+                tokens only.
 
         Raises:
-            ConfigurationError: No such agent.
+            ConfigurationError: No such agent, or a certificate that is to be bound.
         """
         known = self.find(agent)
+        if profile == X509_SVID and bound_to is not None:
+            raise ConfigurationError("source: `bound_to` is for tokens; a certificate has its key")
         if profile == X509_SVID:
             return RenewingSource(
                 lambda: self.issue_svid(known, lifetime=lifetime), clock=self._clock
             )
         return RenewingSource(
-            lambda: self.issue(known, audience=audience, lifetime=lifetime, profile=profile),
+            lambda: self.issue(
+                known, audience=audience, lifetime=lifetime, profile=profile, bound_to=bound_to
+            ),
             clock=self._clock,
         )
 
@@ -342,18 +349,7 @@ class Authority:
         """
         if team is None and environment is None:
             raise ConfigurationError("revoke_all: name a team, an environment, or both")
-        meant = [
-            agent
-            for agent in self._store.agents()
-            if agent.status == "active"
-            and team in (None, agent.team)
-            and environment in (None, agent.environment)
-        ]
-        if not meant:
-            raise ConfigurationError(
-                f"revoke_all: no active agent of team {team!r} in environment {environment!r}"
-            )
-        return self._revocations.ban(meant, reason, author)
+        return self._revocations.ban_all(team, environment, reason, author)
 
     def unban(
         self, agent: str | SpiffeId | Agent, *, reason: str, author: str | None = None

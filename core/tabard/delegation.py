@@ -38,6 +38,11 @@ class Mandate:
     tools: tuple[NamePattern, ...]
     models: tuple[NamePattern, ...] | None
 
+    def facts(self) -> dict[str, list[str] | None]:
+        """What was handed over, as it was written."""
+        models = None if self.models is None else [one.text for one in self.models]
+        return {"tools": [one.text for one in self.tools], "models": models}
+
     @classmethod
     def of(cls, tools: Iterable[str], models: Iterable[str] | None) -> Mandate:
         """A mandate for tools and models by their names or patterns.

@@ -15,16 +15,14 @@ from tabard.clock import Clock, read_clock
 from tabard.errors import AccessDenied, ConfigurationError
 from tabard.identity import SpiffeId, TrustBundle
 from tabard.identity.bundle_fetch import fetch_bundle, is_address
-from tabard.identity.issuer_key import RETIRING
 from tabard.identity.trusted_domain import TrustedDomain
-from tabard.identity.verified import domain_name, key_name
+from tabard.identity.verified import FOR_EVER, domain_name, key_name
 from tabard.notice import warn
 from tabard.revocation import explain
 from tabard.store import Store, Transaction
 
 SOON = 5
 """Seconds between two fetches of one bundle at least, however many unknown keys turn up."""
-_FOR_EVER = 2**53
 
 
 class Federation:
@@ -107,9 +105,15 @@ class Federation:
         if trust_domain == self._store.trust_domain:
             raise ConfigurationError(f"{trust_domain} is this home's own trust domain")
         with self._store.transaction(now) as transaction:
-            if not transaction.remove_trusted_domain(trust_domain):
+            known = transaction.trusted_domain(trust_domain)
+            if known is None or not transaction.remove_trusted_domain(trust_domain):
                 raise ConfigurationError(f"{trust_domain!r} is not trusted here")
-            transaction.refuse(domain_name(trust_domain), expires=_FOR_EVER)
+            # Each key as well: the domain may be trusted again, by other keys.
+            for kid in TrustBundle.from_jwks(
+                known.document, trust_domain=trust_domain
+            ).every_key_id:
+                transaction.refuse(key_name(trust_domain, kid), expires=FOR_EVER)
+            transaction.refuse(domain_name(trust_domain), expires=FOR_EVER)
             facts = encode({"trust_domain": trust_domain})
             transaction.append("bundle.distrusted", f'"bundle":{facts},{why}')
 
@@ -152,9 +156,9 @@ class Federation:
             before = TrustBundle.from_jwks(known.document, trust_domain=known.name)
             after = TrustBundle.from_jwks(new.document, trust_domain=new.name)
             for kid in before.every_key_id - after.every_key_id:
-                transaction.refuse(key_name(new.name, kid), expires=now + RETIRING)
-            for kid in after.every_key_id:
-                transaction.refuse_no_more(key_name(new.name, kid))
+                transaction.refuse(key_name(new.name, kid), expires=FOR_EVER)
+        for kid in TrustBundle.from_jwks(new.document, trust_domain=new.name).every_key_id:
+            transaction.refuse_no_more(key_name(new.name, kid))
         transaction.put_trusted_domain(new)
 
     def _fetch(self, trust_domain: str, origin: str, pin: str | None) -> str:

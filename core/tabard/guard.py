@@ -246,7 +246,7 @@ class Guard:
         facts = delegated_facts(session, known, ttl=ttl, now=now)
         with (
             FailingClosed("delegate"),
-            self.admit(Delegation(known.name), session=session, proof=proof),
+            self.admit(_handed_over(known, mandate, ttl), session=session, proof=proof),
         ):
             child = Session(
                 guard=self,
@@ -387,6 +387,17 @@ class Guard:
             return pseudonym(self._store.secret, user)
         except UnicodeEncodeError:
             raise ConfigurationError("on_behalf_of: the id holds half a character") from None
+
+
+def _handed_over(agent: Agent, mandate: Mandate, ttl: float) -> Delegation:
+    facts = mandate.facts()
+    models = facts["models"]
+    return Delegation(
+        agent.name,
+        tools=tuple(facts["tools"] or ()),
+        models=None if models is None else tuple(models),
+        ttl=ttl,
+    )
 
 
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:

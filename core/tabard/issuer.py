@@ -21,9 +21,9 @@ from tabard.errors import ConfigurationError
 from tabard.home import Home, is_there
 from tabard.identity import SigningKey, TrustBundle
 from tabard.identity.bundle_keys import authority_id, element_of
-from tabard.identity.issuer_key import PUBLISHED, RETIRING, IssuerKey, Use, advance
+from tabard.identity.issuer_key import PUBLISHED, IssuerKey, Use, advance
 from tabard.identity.trusted_domain import OWN, TrustedDomain
-from tabard.identity.verified import key_name
+from tabard.identity.verified import FOR_EVER, key_name
 from tabard.identity.x509_svid import create_authority_certificate
 from tabard.notice import complain
 from tabard.revocation import explain
@@ -124,7 +124,7 @@ class Issuer:
                 raise ConfigurationError(f"no key {kid!r} in the trust bundle; it has: {listed}")
             killed = replace(key, state="killed", since=int(now))
             self._keep(transaction, killed, why)
-            transaction.refuse(key_name(self.trust_domain, kid), expires=int(now) + RETIRING)
+            transaction.refuse(key_name(self.trust_domain, kid), expires=FOR_EVER)
             self._advance(transaction, key.use, now)
             self._rewrite_bundle(transaction, now)
         self.publish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tabard.audit.fields import encode
+from tabard.clock import CLOCK_SKEW
 from tabard.errors import AuthenticationFailed, ConfigurationError, GuardUnavailable
 from tabard.identity.agent import Agent
 from tabard.revocation import about
@@ -31,8 +32,11 @@ def claim_moment(transaction: Transaction, agent: Agent, now: float, *, trust_do
     moment = transaction.claim_issue_time(spiffe_id, int(now))
     if moment is None:
         raise GuardUnavailable(
-            code="clock", reason="the clock is behind the last token issued here"
+            code="clock", reason="the clock is behind the last credential issued here"
         )
+    if moment > now + CLOCK_SKEW:
+        reason = "the agent was evicted by a clock that was ahead; nothing issued now would count"
+        raise GuardUnavailable(code="clock", reason=reason, agent=spiffe_id)
     return moment
 
 

@@ -179,7 +179,7 @@ class Judge:
             return SESSION_CLOSED
         if now < session.seen_at - CLOCK_SKEW:
             return Verdict.undecidable("clock", "the clock has gone back during the session")
-        session.seen_at = now
+        session.seen_at = max(session.seen_at, now)
         try:
             due = min(session.renew_at, session.token.expires_at)
             if session.source is not None and now >= due:
@@ -206,16 +206,19 @@ def _check_proof(
 ) -> VerifiedProof | None:
     """Where the token is bound to a key, the call comes with a proof of it; else with none.
 
+    Whoever works for an agent with such a token needs that agent's proof for each call.
+
     Raises:
         AuthenticationFailed: It is missing, does not hold, or is not wanted.
     """
-    if session.token.bound_to is None:
+    bound = next((one for one in session.chain if one.token.bound_to is not None), None)
+    if bound is None:
         if proof is not None:
             raise UNEXPECTED_PROOF.refusal(agent=session.spiffe_id)
         return None
     if proof is None:
         raise PROOF_REQUIRED.refusal(agent=session.spiffe_id)
-    return verify_proof(proof, token=session.token, action=action, now=now)
+    return verify_proof(proof, token=bound.token, action=action, now=now)
 
 
 def _is_well_formed(action: Action) -> bool:

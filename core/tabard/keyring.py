@@ -132,6 +132,7 @@ class Keyring:
             kind=kind,
             created_at=claim_moment(transaction, agent, now, trust_domain=self._store.trust_domain),
             expires_at=int(now + lifetime),
+            parent=by,
         )
         transaction.add_api_key(key)
         shown = {"key": "api-key", "join": "join-token", "joined": "api-key"}[kind]
@@ -155,8 +156,10 @@ class Keyring:
             if key is None:
                 # Not repeated: somebody may have passed the key in place of its id.
                 raise ConfigurationError("no API key of that id; the log shows it as cred.jti")
-            transaction.revoke_api_key(key.id)
-            transaction.refuse(key.id, expires=key.expires_at)
+            joined = [k for k in transaction.api_keys(key.spiffe_id) if k.parent == key.id]
+            for one in (key, *joined):
+                transaction.revoke_api_key(one.id)
+                transaction.refuse(one.id, expires=one.expires_at)
             facts = encode({"kind": "api-key", "jti": key.id})
             transaction.append("token.revoked", f'"cred":{facts},{why}')
 

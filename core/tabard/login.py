@@ -146,4 +146,8 @@ def renew(session: Session, verifier: CredentialVerifier, now: float) -> None:
         raise AuthenticationFailed(
             code="identity_changed", reason="the source handed out another agent's credential"
         )
+    if token.bound_to != session.token.bound_to:
+        raise AuthenticationFailed(
+            code="binding_changed", reason="the source handed out a credential bound otherwise"
+        )
     session.accept(token)

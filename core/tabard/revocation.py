@@ -13,8 +13,9 @@ from tabard.clock import CLOCK_SKEW, Clock, read_clock
 from tabard.errors import ConfigurationError
 from tabard.identity.agent import Agent
 from tabard.identity.api_key import JOIN_PREFIX, PREFIX
-from tabard.identity.token import MAX_LIFETIME, is_token_id
-from tabard.store import Store
+from tabard.identity.token import is_token_id
+from tabard.identity.x509_verifier import MAX_SVID_LIFETIME
+from tabard.store import Store, Transaction
 
 
 class Revocations:
@@ -28,12 +29,30 @@ class Revocations:
         """Ban agents, all or none. Doing it again is only another record."""
         why, now = explain(reason, author), read_clock(self._clock)
         with self._store.transaction(now) as transaction:
-            for agent in agents:
-                transaction.set_status(str(agent.spiffe_id), "revoked", reason)
-                # What was issued before a ban stays refused when the ban is taken back.
-                transaction.refuse_issued_before(str(agent.spiffe_id), int(now) + 1)
-                transaction.append("agent.revoked", f"{about(agent)},{why}")
-        return [replace(agent, status="revoked") for agent in agents]
+            return [_ban(transaction, agent, now, reason, why) for agent in agents]
+
+    def ban_all(
+        self, team: str | None, environment: str | None, reason: str, author: str | None
+    ) -> list[Agent]:
+        """Ban every active agent of a team, of an environment, or of both.
+
+        Raises:
+            ConfigurationError: Nobody is meant, or no reason was given.
+        """
+        why, now = explain(reason, author), read_clock(self._clock)
+        with self._store.transaction(now) as transaction:
+            meant = [
+                agent
+                for agent in transaction.agents()
+                if agent.status == "active"
+                and team in (None, agent.team)
+                and environment in (None, agent.environment)
+            ]
+            if not meant:
+                raise ConfigurationError(
+                    f"revoke_all: no active agent of team {team!r} in environment {environment!r}"
+                )
+            return [_ban(transaction, agent, now, reason, why) for agent in meant]
 
     def unban(self, agent: Agent, reason: str, author: str | None) -> Agent:
         """Take a ban back.
@@ -53,7 +72,7 @@ class Revocations:
         """Refuse what was issued until now, the tokens of this very second included."""
         why, now = explain(reason, author), read_clock(self._clock)
         with self._store.transaction(now) as transaction:
-            transaction.refuse_issued_before(str(agent.spiffe_id), int(now) + 1)
+            _cut_off(transaction, agent, now)
             transaction.append("agent.evicted", f"{about(agent)},{why}")
         return agent
 
@@ -69,11 +88,26 @@ class Revocations:
         if not isinstance(jti, str) or not is_token_id(jti):
             raise ConfigurationError("revoke_token: expected a token's `jti`, as the log shows it")
         why, now = explain(reason, author), read_clock(self._clock)
-        # A token's `iat` may lie in the future by the skew of two clocks, or by an eviction.
-        longest = MAX_LIFETIME + 2 * int(CLOCK_SKEW)
+        # Any credential may be meant, a certificate of another issuer among them.
+        longest = MAX_SVID_LIFETIME + 2 * int(CLOCK_SKEW)
         with self._store.transaction(now) as transaction:
             transaction.refuse(jti, expires=int(now) + longest)
             transaction.append("token.revoked", f'"cred":{encode({"jti": jti})},{why}')
+
+
+def _ban(transaction: Transaction, agent: Agent, now: float, reason: str, why: str) -> Agent:
+    transaction.set_status(str(agent.spiffe_id), "revoked", reason)
+    # What was issued before a ban stays refused when the ban is taken back.
+    _cut_off(transaction, agent, now)
+    transaction.append("agent.revoked", f"{about(agent)},{why}")
+    return replace(agent, status="revoked")
+
+
+def _cut_off(transaction: Transaction, agent: Agent, now: float) -> None:
+    # Another issuer's clock may be ahead of ours.
+    ours = agent.spiffe_id.trust_domain == transaction.trust_domain
+    moment = int(now) + (0 if ours else int(CLOCK_SKEW))
+    transaction.refuse_issued_until(str(agent.spiffe_id), moment)
 
 
 def about(agent: Agent) -> str:

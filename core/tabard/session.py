@@ -59,6 +59,7 @@ class Session:
         scope: The data scope bound by the host application; read-only.
         on_behalf_of: Keyed pseudonym of the user the agent works for, or None.
         chain: This session and those of the agents it acts for, nearest first.
+        rests_on: Under which credentials the agents it acts for handed over; it ends with these.
         mandate: What was handed over to it, or None when it acts for no agent.
     """
 
@@ -75,6 +76,7 @@ class Session:
         "mandate",
         "on_behalf_of",
         "renew_at",
+        "rests_on",
         "scope",
         "seen_at",
         "source",
@@ -95,10 +97,15 @@ class Session:
     ) -> None:
         self.mandate = mandate
         self.chain: tuple[Session, ...] = (self, *(() if parent is None else parent.chain))
+        self.rests_on: tuple[tuple[str, TokenFacts], ...] = (
+            ()
+            if parent is None
+            else (*((one.spiffe_id, one.token_facts) for one in parent.chain), *parent.rests_on)
+        )
+        self.spiffe_id: str = str(found.agent.spiffe_id)
         self.id = os.urandom(12).hex()
         self.guard = guard
         self.agent: Agent = found.agent
-        self.spiffe_id = str(found.agent.spiffe_id)
         self.scope: Mapping[str, Any] = MappingProxyType(dict(scope))
         self.on_behalf_of = on_behalf_of
         self.source = found.source
@@ -192,6 +199,8 @@ class Session:
             }
             if len(self.chain) > 1:
                 members["act"] = _actors(self.chain[1:])
+            if self.mandate is not None:
+                members["mandate"] = self.mandate.facts()
             self._fields, self._fields_of = encode(members)[1:-1], key
         return self._fields
 

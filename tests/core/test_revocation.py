@@ -123,7 +123,7 @@ class TestToken:
         authority.revoke_token("x" * 22, reason="another")
         with pytest.raises(AuthenticationFailed, match="token_revoked"):
             guard.login(token)
-        clock.now += 10_000
+        clock.now += 33 * 86_400
         authority.revoke_token("y" * 22, reason="another")
         rows = sqlite3.connect(home / "state.db").execute("SELECT name FROM refused")
         assert rows.fetchall() == [("y" * 22,)]
@@ -197,13 +197,13 @@ class TestBan:
 
 class TestClock:
     def test_clock_behind_the_last_token(self, authority: Authority, clock: Any) -> None:
-        """An authority whose clock jumped back does not issue; a small step is no jump."""
+        """An authority whose clock jumped back does not issue; a moment's wait is no jump."""
         clock.now += 1000
         authority.issue("claims-agent")
-        clock.now -= 20
+        clock.now -= 5
         authority.issue("claims-agent")
-        clock.now -= 20
-        with pytest.raises(GuardUnavailable, match="behind the last token"):
+        clock.now -= 1
+        with pytest.raises(GuardUnavailable, match="behind the last credential"):
             authority.issue("claims-agent")
 
     def test_also_after_reopening(self, authority: Authority, home: Path, clock: Any) -> None:
@@ -212,7 +212,7 @@ class TestClock:
         authority.issue("claims-agent")
         clock.now -= 500
         with Authority.open(home, clock=clock) as again:
-            with pytest.raises(GuardUnavailable, match="behind the last token"):
+            with pytest.raises(GuardUnavailable, match="behind the last credential"):
                 again.issue("analytics-agent")
 
 

@@ -45,6 +45,7 @@ class ApiKey:
         expires_at: POSIX seconds; it holds strictly before.
         revoked: Whether it was taken back; of a join token, or used.
         kind: What it may be used as.
+        parent: The join token it was made for, or None.
     """
 
     id: str
@@ -54,6 +55,7 @@ class ApiKey:
     expires_at: int
     revoked: bool = False
     kind: KeyKind = "key"
+    parent: str | None = None
 
     def is_live(self, now: float) -> bool:
         """Whether it neither expired nor was taken back."""

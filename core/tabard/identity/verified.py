@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from tabard.identity.spiffe_id import SpiffeId
 
+FOR_EVER = 2**53
+"""POSIX seconds: a refusal that is never of no more use."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedToken:

@@ -22,6 +22,10 @@ class Transaction(Protocol):
     Leaving the `with` block commits; an exception rolls back.
     """
 
+    @property
+    def trust_domain(self) -> str:
+        """The trust domain of the home."""
+
     def __enter__(self) -> Self:
         """Begin."""
 
@@ -42,14 +46,17 @@ class Transaction(Protocol):
     def append(self, kind: str, fields: str) -> str:
         """Add a record to the log; returns its id."""
 
+    def agents(self) -> list[Agent]:
+        """Every registered identity, by name."""
+
     def add_agent(self, agent: Agent) -> None:
         """Register an identity."""
 
     def set_status(self, spiffe_id: str, status: Status, reason: str) -> None:
         """Ban an identity, or take the ban back."""
 
-    def refuse_issued_before(self, spiffe_id: str, moment: int) -> None:
-        """Refuse every token of an identity issued before a POSIX second; never goes back."""
+    def refuse_issued_until(self, spiffe_id: str, moment: int) -> None:
+        """Refuse whatever an identity was given until a POSIX second, and until this call."""
 
     def refuse(self, name: str, *, expires: int) -> bool:
         """Refuse what bears a name until a POSIX second; False if it was refused already."""

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from tabard.clock import CLOCK_SKEW
 from tabard.identity.agent import Agent, Liveness, Status
 from tabard.identity.api_key import ApiKey
-from tabard.store.rows import API_KEY, LIVENESS, to_api_key, to_liveness
+from tabard.store.rows import AGENT, API_KEY, LIVENESS, to_agent, to_api_key, to_liveness
+
+_KEPT = 30 * 86_400
+"""Seconds a refusal is kept after what it refuses has expired."""
+_PROOF_KEPT = 86_400
+"""The same of a proof that was used."""
+_WAITED = 5
+"""Seconds a call may have waited for its turn since it read the clock."""
 
 
 class RegistryRows:
@@ -29,6 +35,11 @@ class RegistryRows:
         """Whether a credential of an identity still counts, by everything that was revoked."""
         row = self._db.execute(LIVENESS, (*names, spiffe_id)).fetchone()
         return to_liveness(row, issued_at)
+
+    def agents(self) -> list[Agent]:
+        """Every registered identity, by name."""
+        query = f"{AGENT} ORDER BY name, spiffe_id"
+        return [to_agent(row) for row in self._db.execute(query)]
 
     def add_agent(self, agent: Agent) -> None:
         """Register an identity."""
@@ -55,15 +66,26 @@ class RegistryRows:
             (status, int(self._now) if status == "revoked" else None, reason, spiffe_id),
         )
 
-    def refuse_issued_before(self, spiffe_id: str, moment: int) -> None:
-        """Refuse every token of an identity issued before a POSIX second; never goes back."""
+    def refuse_issued_until(self, spiffe_id: str, moment: int) -> None:
+        """Refuse every credential an identity was given until a POSIX second, and until this call.
+
+        A clock that is behind, or a second cut in the same second, refuses no less: what counts is
+        also the latest credential that was issued here, and the cut before.
+        """
         self._db.execute(
-            "UPDATE agent SET min_iat = max(min_iat, ?) WHERE spiffe_id = ?", (moment, spiffe_id)
+            "UPDATE agent SET min_iat = 1 + max(min_iat, ?, coalesce("
+            "(SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'last_issued_at'), 0)) "
+            "WHERE spiffe_id = ?",
+            (moment, spiffe_id),
         )
 
     def refuse(self, name: str, *, expires: int) -> bool:
         """Refuse what bears a name until a POSIX second; False if it was refused already."""
-        self._db.execute("DELETE FROM refused WHERE expires < ?", (int(self._now),))
+        # Long after, and no sooner: the clock of this process may be ahead of all others.
+        self._db.execute(
+            "DELETE FROM refused WHERE expires < ? OR (expires < ? AND name LIKE 'proof:%')",
+            (int(self._now) - _KEPT, int(self._now) - _PROOF_KEPT),
+        )
         added = self._db.execute("INSERT OR IGNORE INTO refused VALUES (?, ?)", (name, expires))
         return added.rowcount == 1
 
@@ -74,9 +96,17 @@ class RegistryRows:
     def add_api_key(self, key: ApiKey) -> None:
         """Keep a new key."""
         self._db.execute(
-            "INSERT INTO api_key (id, spiffe_id, digest, kind, created_at, expires_at) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            (key.id, key.spiffe_id, key.digest, key.kind, key.created_at, key.expires_at),
+            "INSERT INTO api_key (id, spiffe_id, digest, kind, created_at, expires_at, parent) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                key.id,
+                key.spiffe_id,
+                key.digest,
+                key.kind,
+                key.created_at,
+                key.expires_at,
+                key.parent,
+            ),
         )
 
     def api_keys(self, spiffe_id: str) -> list[ApiKey]:
@@ -104,11 +134,11 @@ class RegistryRows:
         query = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'last_issued_at'"
         row = self._db.execute(query).fetchone()
         latest = 0 if row is None else int(row[0])
-        if now < latest - CLOCK_SKEW:
+        if now < latest - _WAITED:
             return None
         query = "SELECT min_iat FROM agent WHERE spiffe_id = ?"
         [cut_off] = self._db.execute(query, (spiffe_id,)).fetchone()
         self._db.execute(
             "INSERT OR REPLACE INTO meta VALUES ('last_issued_at', ?)", (str(max(now, latest)),)
         )
-        return max(now, int(cut_off))
+        return max(now, latest, int(cut_off))

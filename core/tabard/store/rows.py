@@ -16,14 +16,14 @@ LIVENESS = (
     "FROM agent WHERE spiffe_id = ?"
 )
 AGENT = "SELECT spiffe_id, name, team, environment, purpose, owner, attributes, status FROM agent"
-API_KEY = "SELECT id, spiffe_id, digest, kind, created_at, expires_at, revoked FROM api_key"
+API_KEY = "SELECT id, spiffe_id, digest, kind, created_at, expires_at, revoked, parent FROM api_key"
 ISSUER_KEY = "SELECT kid, use, state, since, element, expires FROM issuer_key"
 TRUSTED_DOMAIN = "SELECT trust_domain, document, origin, pin, checked_at FROM trust_bundle"
 
 
-def to_api_key(row: tuple[str, str, bytes, KeyKind, int, int, int]) -> ApiKey:
+def to_api_key(row: tuple[str, str, bytes, KeyKind, int, int, int, str | None]) -> ApiKey:
     """The key of a row of `API_KEY`."""
-    key_id, spiffe_id, digest, kind, created_at, expires_at, revoked = row
+    key_id, spiffe_id, digest, kind, created_at, expires_at, revoked, parent = row
     return ApiKey(
         id=key_id,
         spiffe_id=spiffe_id,
@@ -32,6 +32,7 @@ def to_api_key(row: tuple[str, str, bytes, KeyKind, int, int, int]) -> ApiKey:
         created_at=created_at,
         expires_at=expires_at,
         revoked=bool(revoked),
+        parent=parent,
     )
 
 

@@ -168,12 +168,19 @@ CREATE INDEX approval_by_binding ON approval (binding);
 """
 
 
+_JOINED = """
+-- The join token a key was made for: who takes the one back takes the other along.
+ALTER TABLE api_key ADD COLUMN parent TEXT;
+"""
+
+
 _STEPS = (
     ("0001_identity_and_record", _TABLES),
     ("0002_revocation", _REVOCATION),
     ("0003_api_keys", _API_KEYS),
     ("0004_trust", _TRUST),
     ("0005_policy", _POLICY),
+    ("0006_joined", _JOINED),
 )
 VERSION = len(_STEPS)
 """`PRAGMA user_version` of a database with every step applied."""

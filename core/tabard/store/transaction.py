@@ -35,6 +35,11 @@ class SqliteTransaction(RegistryRows, TrustRows, LedgerRows, ApprovalRows, Polic
         self._store = store
         self._now = now
 
+    @property
+    def trust_domain(self) -> str:
+        """The trust domain of the home."""
+        return self._store.trust_domain
+
     def __enter__(self) -> Self:
         """Take the lock and begin."""
         store = self._store
