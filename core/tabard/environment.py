@@ -27,9 +27,10 @@ def credential_from_environment(audience: str, clock: Clock) -> str | Credential
     """
     given = os.environ.get("TABARD_CREDENTIAL")
     if given:
+        given = given.strip()
         # No token and no key has a slash in it, and no path begins like a PEM text.
-        is_path = "/" in given and not given.startswith(PEM_PREFIX)
-        return CredentialFile(given) if is_path else given
+        is_path = "/" in given or os.path.exists(given)
+        return CredentialFile(given) if is_path and not given.startswith(PEM_PREFIX) else given
     endpoint = os.environ.get("SPIFFE_ENDPOINT_SOCKET")
     if not endpoint:
         return None

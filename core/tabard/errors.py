@@ -23,13 +23,21 @@ NotPermitted('no_grant: no grant names this tool (payments.transfer)')
 
 from __future__ import annotations
 
+from tabard.redaction import redact
+
 
 class TabardError(Exception):
     """The root of everything tabard raises."""
 
 
 class ConfigurationError(TabardError):
-    """A file, key or setting is not usable; the message says what, where and what was expected."""
+    """A file, key or setting is not usable; the message says what, where and what was expected.
+
+    It may repeat what somebody typed, but never a credential.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class InvalidSpiffeId(ConfigurationError):

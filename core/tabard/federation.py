@@ -65,6 +65,8 @@ class Federation:
         if trust_domain == self._store.trust_domain:
             raise ConfigurationError(f"{trust_domain} is this home's own trust domain")
         pinned = _read(pin) if pin is not None else None
+        if pinned is not None and "PRIVATE KEY" in pinned:
+            raise ConfigurationError("pin: expected certificates only, found a private key")
         if pinned is not None and not origin.startswith("https://"):
             raise ConfigurationError("pin: only an https:// address is reached by certificates")
         now = read_clock(self._clock)
@@ -169,6 +171,8 @@ class Federation:
 
 def _read(path: str) -> str:
     try:
+        if Path(path).stat().st_mode & 0o022:
+            raise ConfigurationError(f"{path}: others can write it, so anybody could be trusted")
         return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or "not a text file"

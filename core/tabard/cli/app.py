@@ -46,7 +46,11 @@ def set_home(
 def main() -> None:
     """Run the command line: exit 0 ok, 1 refused or tampered with, 2 unusable input."""
     try:
-        app()
+        # Not `app()` alone: usage errors would be printed with whatever was typed.
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Abort:
+        sys.exit(1)
     except (AccessDenied, AuditError) as error:
         complain(str(error))
         sys.exit(1)
@@ -61,6 +65,9 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as error:
+        if callable(tell := getattr(error, "format_message", None)):  # a usage error
+            complain(tell())
+            sys.exit(2)
         # Without its text, which may hold what somebody typed: a token, for example.
         complain(f"an error inside tabard: {type(error).__name__}; please report it")
         sys.exit(2)

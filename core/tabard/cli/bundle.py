@@ -109,7 +109,7 @@ def rotate(context: typer.Context, author: Author = None) -> None:
     _print_keys(keys)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # an id may begin with a dash
 def kill(
     context: typer.Context,
     kid: Annotated[str, typer.Argument(help="The key, as `bundle show` names it.")],

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from tabard.redaction import redact
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit log.")]
@@ -84,6 +86,6 @@ def say(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """One line on standard error for each line of a message."""
-    for line in text.splitlines():
+    """One line on standard error for each line of a message, without what may be a credential."""
+    for line in redact(text).splitlines():
         Console(stderr=True).print(Text(f"tabard: {clean(line)}"), soft_wrap=True)

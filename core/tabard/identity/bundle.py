@@ -15,7 +15,8 @@ from typing import Any, Self
 from cryptography import x509
 
 from tabard.errors import ConfigurationError
-from tabard.identity.bundle_keys import BundleKey, authority_id, element_of, read_element
+from tabard.identity.bundle_contents import BundleContents, refuse_private_members
+from tabard.identity.bundle_keys import BundleKey, authority_id, element_of
 from tabard.identity.draft import draft_of
 from tabard.identity.encoding import plain
 from tabard.identity.keys import SigningKey
@@ -25,6 +26,8 @@ from tabard.identity.strict_json import parse_object
 
 REFRESH_HINT = 300
 """Seconds after which a bundle is asked for again; the standard's default."""
+LONGEST_HINT = 3600
+"""Seconds after which it is asked for again whatever it says: a key may have been withdrawn."""
 
 
 class TrustBundle:
@@ -48,7 +51,8 @@ class TrustBundle:
     ) -> None:
         self.trust_domain = trust_domain
         self.sequence: int = document.get("spiffe_sequence", 0)
-        self.refresh_hint: int = document.get("spiffe_refresh_hint", REFRESH_HINT)
+        hint: int = document.get("spiffe_refresh_hint", REFRESH_HINT)
+        self.refresh_hint = min(hint, LONGEST_HINT)
         self.authorities = tuple(authorities)
         self._keys = {key.kid: key for key in keys}
         self._document = document
@@ -105,17 +109,11 @@ class TrustBundle:
             number = document.get(name, 0)
             if type(number) is not int or number < 0:
                 raise ConfigurationError(f"trust bundle: {name}: expected a whole number")
-        keys: dict[str, BundleKey] = {}
-        authorities: list[x509.Certificate] = []
+        refuse_private_members(document, "trust bundle")
+        contents = BundleContents(trust_domain)
         for index, element in enumerate(elements):
-            found = read_element(element, f"trust bundle: keys.{index}")
-            if isinstance(found, x509.Certificate):
-                authorities.append(found)
-            elif found is not None:
-                if found.kid in keys:
-                    raise ConfigurationError(f"trust bundle: keys.{index}: duplicate `kid`")
-                keys[found.kid] = found
-        return cls(trust_domain, keys.values(), authorities, document)
+            contents.add(element, f"trust bundle: keys.{index}")
+        return cls(trust_domain, contents.keys.values(), contents.authorities, document)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, trust_domain: str) -> Self:

@@ -21,7 +21,7 @@ from jwt import get_algorithm_by_name
 from tabard.errors import ConfigurationError
 from tabard.identity.encoding import base64url, unbase64url
 
-_PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
+PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 _CURVES: dict[str, tuple[ec.EllipticCurve, int, str]] = {
     "P-256": (ec.SECP256R1(), 32, "ES256"),
     "P-384": (ec.SECP384R1(), 48, "ES384"),
@@ -63,7 +63,7 @@ def read_element(element: object, where: str) -> BundleKey | x509.Certificate | 
     """
     if not isinstance(element, dict):
         raise ConfigurationError(f"{where}: expected an object")
-    if _PRIVATE_MEMBERS & element.keys():
+    if PRIVATE_MEMBERS & element.keys():
         raise ConfigurationError(f"{where}: holds private key material; treat it as exposed")
     if element.get("kty") not in ("EC", "RSA"):
         return None

@@ -6,6 +6,9 @@ import json
 import math
 from typing import Any, NoReturn
 
+_SHOWN = 40
+"""Characters of a name that may stand in a message."""
+
 
 class DuplicateMember(ValueError):
     """An object names a member twice; two parsers may see two different values."""
@@ -41,7 +44,10 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise DuplicateMember("a member is named twice")
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        shown = f" `{twice}`" if twice.isidentifier() and len(twice) < _SHOWN else ""
+        raise DuplicateMember(f"a member{shown} is named twice")
     return members
 
 

@@ -203,7 +203,7 @@ def _authority_elements(der: bytes) -> list[dict[str, Any]]:
 
     elements = []
     for certificate, encoded in _certificates(der):
-        kind = "RSA" if isinstance(certificate.public_key(), rsa.RSAPublicKey) else "EC"
+        kind = "RSA" if isinstance(_public_key(certificate), rsa.RSAPublicKey) else "EC"
         chain = [base64.b64encode(encoded).decode("ascii")]
         elements.append({"use": "x509-svid", "kty": kind, "x5c": chain})
     return elements
@@ -219,8 +219,21 @@ def _certificates(der: bytes) -> Iterator[tuple[Any, bytes]]:
 
     while der:
         length = _length(der)
-        yield x509.load_der_x509_certificate(der[:length]), der[:length]
+        try:
+            certificate = x509.load_der_x509_certificate(der[:length])
+        except x509.InvalidVersion:
+            raise ValueError("a certificate of no version there is") from None
+        yield certificate, der[:length]
         der = der[length:]
+
+
+def _public_key(certificate: Any) -> object:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        return certificate.public_key()
+    except UnsupportedAlgorithm:
+        raise ValueError("a certificate with a key of an unknown kind") from None
 
 
 def _length(der: bytes) -> int:
