@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tabard.actions import Action, Delegation, ModelCall
-from tabard.errors import ConfigurationError
+from tabard.errors import ConfigurationError, GuardUnavailable
 from tabard.identity import Agent, VerifiedToken
 from tabard.identity.token import MAX_LIFETIME, new_token_id
 from tabard.policy import Decision, Policy, decide
@@ -19,6 +19,7 @@ from tabard.policy.patterns import NamePattern
 
 if TYPE_CHECKING:
     from tabard.session import Session
+    from tabard.store import Transaction
 
 MAX_DEPTH = 4
 """Agents a session can act for, one behind the other."""
@@ -93,6 +94,19 @@ def delegated_facts(parent: Session, agent: Agent, *, ttl: float, now: float) ->
         bound_to=None,
         digest="",
     )
+
+
+def issued_in(transaction: Transaction, facts: VerifiedToken, now: float) -> VerifiedToken:
+    """The facts with the second from which they count: after whatever the agent was cut off from.
+
+    Raises:
+        GuardUnavailable: The clock is behind the last credential issued here.
+    """
+    moment = transaction.claim_issue_time(str(facts.spiffe_id), int(now))
+    if moment is None:
+        reason = "the clock is behind the last credential issued here"
+        raise GuardUnavailable(code="clock", reason=reason)
+    return replace(facts, issued_at=moment)
 
 
 def decide_for(session: Session, action: Action, policy: Policy, now: float) -> Decision:

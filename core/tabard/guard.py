@@ -26,7 +26,7 @@ from tabard.budget import ListPricer, Pricer, TokenUsage
 from tabard.clock import Clock, read_clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
-from tabard.delegation import Mandate, delegated_facts
+from tabard.delegation import Mandate, delegated_facts, issued_in
 from tabard.errors import ApprovalRequired, ConfigurationError, GuardUnavailable, StoreError
 from tabard.failing import FailingClosed, name_of
 from tabard.federation import Federation
@@ -248,15 +248,16 @@ class Guard:
             FailingClosed("delegate"),
             self.admit(_handed_over(known, mandate, ttl), session=session, proof=proof),
         ):
-            child = Session(
-                guard=self,
-                found=Identified(agent=known, token=facts, source=None, now=now),
-                scope=session.scope,
-                on_behalf_of=session.on_behalf_of,
-                parent=session,
-                mandate=mandate,
-            )
             with self._store.transaction(now) as transaction:
+                facts = issued_in(transaction, facts, now)
+                child = Session(
+                    guard=self,
+                    found=Identified(agent=known, token=facts, source=None, now=now),
+                    scope=session.scope,
+                    on_behalf_of=session.on_behalf_of,
+                    parent=session,
+                    mandate=mandate,
+                )
                 dead = first_dead(child, transaction.liveness)
                 if dead is not None:
                     raise dead.refusal(agent=child.spiffe_id, action="delegate")

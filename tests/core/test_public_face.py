@@ -124,3 +124,23 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         space["transfer"]("CLM-1", 5)
     with pytest.raises(AccessDenied, match="token_revoked"):
         space["guard"].login(space["token"])
+
+
+def test_identity_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/identity.md shows works as it stands, one piece after the other."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\n"
+        "agents:\n"
+        "  claims-agent:\n"
+        "    delegates_to: [payout-agent]\n"
+        "    scope: {claimant_id: optional}\n"
+        "    grants: [{tools: ['**'], unknown_args: allow}]\n"
+        "  payout-agent: {grants: [{tools: ['**'], unknown_args: allow}]}\n"
+    )
+    space: dict[str, Any] = {}
+    pieces = blocks(ROOT / "docs" / "identity.md", "python")
+    assert len(pieces) > 5
+    for piece in pieces:
+        exec(piece, space)
+    assert space["guard"].verify().records > 20

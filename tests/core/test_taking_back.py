@@ -154,6 +154,15 @@ class TestDelegated:
         assert refused(lambda: guard.admit(CALL, session=child)) == "token_revoked"
         guard.admit(CALL, session=renewed).settle()
 
+    def test_right_after_an_eviction(self, guard: Guard, authority: Authority) -> None:
+        """An agent that was evicted in this very second can be given new work."""
+        authority.evict("analytics-agent", reason="x")
+        lead = guard.login(authority.issue("claims-agent"))
+        child = lead.delegate("analytics-agent", tools=["t"])
+        guard.admit(CALL, session=child).settle()
+        authority.evict("analytics-agent", reason="again")
+        assert refused(lambda: guard.admit(CALL, session=child)) == "token_revoked"
+
     def test_what_was_handed_over_is_on_record(self, guard: Guard, authority: Authority) -> None:
         """The records of a delegated session say what it was given."""
         lead = guard.login(authority.issue("claims-agent"))
