@@ -78,7 +78,7 @@ class Guard:
             CentralPolicy(store) if policy is None else PinnedPolicy(policy)
         )
         self._meter = Meter(pricer or ListPricer())
-        trust = Trust(store, Federation(store, clock))
+        trust = Trust(store, Federation(store, clock), clock)
         self._verifier = CredentialVerifier(trust, store, audience=audience, clock=clock)
         self._judge = Judge(
             policies=self._policies, verifier=self._verifier, meter=self._meter, clock=clock

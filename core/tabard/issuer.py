@@ -79,13 +79,13 @@ class Issuer:
 
     def token_key(self, transaction: Transaction, now: float) -> SigningKey:
         """The key that signs tokens now; rotates first when that is due."""
-        return self._load(self._advance(transaction, "jwt-svid", now).kid)
+        return self._load(self._advance_all(transaction, now)["jwt-svid"].kid)
 
     def certificate_key(
         self, transaction: Transaction, now: float
     ) -> tuple[SigningKey, x509.Certificate]:
         """The key that signs certificates now, and its own; rotates first when that is due."""
-        key = self._advance(transaction, "x509-svid", now)
+        key = self._advance_all(transaction, now)["x509-svid"]
         [der] = json.loads(key.element)["x5c"]
         return self._load(key.kid), x509.load_der_x509_certificate(base64.b64decode(der))
 
@@ -148,6 +148,10 @@ class Issuer:
             self._unpublished = False
         except ConfigurationError as error:
             complain("the trust bundle could not be published: %s", error)
+
+    def _advance_all(self, transaction: Transaction, now: float) -> dict[Use, IssuerKey]:
+        """Carry out what is due for every use, whichever is asked for; returns the active keys."""
+        return {use: self._advance(transaction, use, now) for use in USES}
 
     def _advance(
         self,

@@ -6,6 +6,7 @@ every process; parsed anew only when its text has changed.
 
 from __future__ import annotations
 
+from tabard.clock import Clock, read_clock
 from tabard.errors import ConfigurationError, GuardUnavailable
 from tabard.federation import Federation
 from tabard.identity import TrustBundle
@@ -15,10 +16,11 @@ from tabard.store import Store
 class Trust:
     """The trust bundles that count here."""
 
-    def __init__(self, store: Store, federation: Federation) -> None:
+    def __init__(self, store: Store, federation: Federation, clock: Clock) -> None:
         self.trust_domain = store.trust_domain
         self._store = store
         self._federation = federation
+        self._clock = clock
         self._parsed: dict[str, tuple[str, TrustBundle]] = {}
 
     def bundle(self, trust_domain: str) -> TrustBundle:
@@ -40,7 +42,12 @@ class Trust:
             self._parsed[trust_domain] = (domain.document, bundle)
         if self._federation.refresh_when_due(domain, bundle.refresh_hint):
             return self.bundle(trust_domain)
-        return bundle
+        if trust_domain != self.trust_domain:
+            return bundle
+        # Keys retire by the clock, also where nothing is issued that would put it on record.
+        now = read_clock(self._clock)
+        over = {key.kid for key in self._store.issuer_keys() if key.is_over(now)}
+        return bundle.without(over) if over else bundle
 
     def newer_bundle(self, trust_domain: str) -> TrustBundle | None:
         """The bundle asked for anew where it comes from, if it has changed; for an unknown key."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tabard import AuthenticationFailed, Authority, ConfigurationError, Guard, ToolCall
-from tabard.identity import TokenVerifier, TrustBundle
+from tabard.identity import SigningKey, SpiffeId, TokenVerifier, TrustBundle, mint_token
 from tabard.identity.issuer_key import ACTIVE, PREPARED, RETIRING, IssuerKey, State, advance
 
 CALL = ToolCall("policy_lookup", {"policy_no": "POL-123456"})
@@ -284,3 +284,33 @@ def test_rotated_by_many_processes_at_once(tmp_path: Path, policy_text: str) -> 
         authority.issuer.publish()
         file = TrustBundle.load(home / "bundle.json", trust_domain="acme.example")
         assert file.sequence == authority.issuer.bundle().sequence
+
+
+def test_retired_by_the_clock(home: Path, guard: Guard, authority: Authority, clock: Any) -> None:
+    """A key that was rotated out counts for an hour, also where nothing is issued afterwards."""
+    old = SigningKey.load(home / "keys" / f"{_active(authority, 'jwt-svid')}.pem")
+    authority.issuer.rotate()
+    clock.now += 3 * 86_400
+    forged = mint_token(
+        old,
+        subject=SpiffeId.parse("spiffe://acme.example/env/prod/team/claims/agent/claims-agent"),
+        audience=guard.audience,
+        issued_at=clock.now,
+        lifetime=300,
+    )
+    with pytest.raises(AuthenticationFailed, match="unknown_key"):
+        guard.login(forged)
+
+
+def test_one_use_retires_the_other(home: Path, authority: Authority, clock: Any) -> None:
+    """Where only tokens are issued, old certificate keys go all the same, files included."""
+    old = _active(authority, "x509-svid")
+    authority.issuer.rotate()
+    clock.now += 2 * 86_400
+    authority.issue("claims-agent")
+    assert not (home / "keys" / f"{old}.pem").exists()
+    assert {k.state for k in authority.issuer.keys() if k.kid == old} == {"gone"}
+
+
+def _active(authority: Authority, use: str) -> str:
+    return next(k.kid for k in authority.issuer.keys() if k.use == use and k.state == "active")

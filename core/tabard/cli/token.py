@@ -47,7 +47,7 @@ def inspect(
     """Say what a credential is and whether it counts here; it is never printed or used up."""
     store = SqliteStore(Home.locate(context.obj).database)
     verifier = CredentialVerifier(
-        Trust(store, Federation(store, system_clock)),
+        Trust(store, Federation(store, system_clock), system_clock),
         store,
         audience=audience or default_audience(store.trust_domain),
         clock=system_clock,

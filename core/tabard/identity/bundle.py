@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -154,6 +154,12 @@ class TrustBundle:
     def to_jwks(self) -> str:
         """The bundle as it is published."""
         return json.dumps(self._document, indent=2) + "\n"
+
+    def without(self, kids: Collection[str]) -> Self:
+        """The same bundle, trusting some of its keys no more."""
+        keys = [key for kid, key in self._keys.items() if kid not in kids]
+        authorities = [one for one in self.authorities if authority_id(one) not in kids]
+        return type(self)(self.trust_domain, keys, authorities, self._document)
 
     def key(self, kid: str) -> BundleKey | None:
         """The key for tokens of that id, or None."""

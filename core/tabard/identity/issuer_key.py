@@ -52,6 +52,10 @@ class IssuerKey:
     element: str
     expires: int | None = None
 
+    def is_over(self, now: float) -> bool:
+        """Whether everything it can have signed has ended; it counts no more, on record or not."""
+        return self.state == "retiring" and now - self.since > RETIRING
+
 
 def advance(
     keys: Sequence[IssuerKey], *, now: int, make: Callable[[], IssuerKey], force: bool = False
@@ -67,11 +71,7 @@ def advance(
     Returns:
         The keys that are different, in their new state. Afterwards one key is active.
     """
-    changes = [
-        replace(key, state="gone", since=now)
-        for key in keys
-        if key.state == "retiring" and now - key.since > RETIRING
-    ]
+    changes = [replace(key, state="gone", since=now) for key in keys if key.is_over(now)]
     active = next((key for key in keys if key.state == "active"), None)
     following = next((key for key in keys if key.state == "next"), None)
     if active is None:
