@@ -49,9 +49,13 @@ def reset(
     ],
     reason: Reason,
     author: Author = None,
+    as_json: AsJson = False,
 ) -> None:
     """Forget what a window has spent; what is held for calls in progress stays."""
-    Budgets.open(context.obj).reset(key, reason=reason, author=author)
+    was = Budgets.open(context.obj).reset(key, reason=reason, author=author)
+    if as_json:
+        print_json([{"key": was.key, "was_spent": was.spent, "held": was.held}])
+        return
     say(f"{key} begins again at nothing")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     domains, keys = store.trusted_domains(), store.issuer_keys()
     if as_json:
         print_json(_facts(domain) for domain in domains)
-        print_json({"kid": k.kid, "use": k.use, "state": k.state, "since": k.since} for k in keys)
+        print_json(map(_key_facts, keys))
         return
     rows = [
         (f["trust_domain"], f["sequence"], len(f["keys"]), f["authorities"], f["origin"])
@@ -41,6 +42,10 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 def _print_keys(keys: list[IssuerKey]) -> None:
     rows = [(k.kid, k.state, k.use, moment(k.since)[5:]) for k in keys]
     print_table("keys of this home", ("key", "state", "use", "since (UTC)"), rows)
+
+
+def _key_facts(key: IssuerKey) -> dict[str, Any]:
+    return {"kid": key.kid, "use": key.use, "state": key.state, "since": key.since}
 
 
 def _facts(domain: TrustedDomain) -> dict[str, Any]:
@@ -59,6 +64,7 @@ def _facts(domain: TrustedDomain) -> dict[str, Any]:
 def export(
     context: typer.Context,
     trust_domain: Annotated[str | None, typer.Argument(help="Default: this home's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="On one line.")] = False,
 ) -> None:
     """Print a trust bundle as a SPIFFE JWKS, for verifiers elsewhere; it holds no secret."""
     store = SqliteStore(Home.locate(context.obj).database)
@@ -66,7 +72,8 @@ def export(
     domain = store.trusted_domain(name)
     if domain is None:
         raise ConfigurationError(f"{name!r} is not trusted here")
-    typer.echo(domain.document.rstrip("\n"))
+    document = domain.document.rstrip("\n")
+    typer.echo(json.dumps(json.loads(document)) if as_json else document)
 
 
 @app.command()
@@ -81,32 +88,47 @@ def trust(
     ] = None,
     replace: Annotated[bool, typer.Option(help="Replace the bundle it is trusted by now.")] = False,
     author: Author = None,
+    as_json: AsJson = False,
 ) -> None:
     """Trust another trust domain by its bundle, so that its agents can be registered here."""
     with Authority.open(context.obj) as authority:
         bundle = authority.federation.trust(
             trust_domain, origin, pin=pin, replace_known=replace, author=author
         )
+    if as_json:
+        facts = {"keys": len(bundle), "authorities": len(bundle.authorities)}
+        print_json([{"trust_domain": trust_domain, **facts}])
+        return
     held = f"{len(bundle)} keys and {len(bundle.authorities)} authorities"
     say(f"{trust_domain} is trusted by {held}; register its agents with --spiffe-id")
 
 
 @app.command()
 def distrust(
-    context: typer.Context, trust_domain: Domain, reason: Reason, author: Author = None
+    context: typer.Context,
+    trust_domain: Domain,
+    reason: Reason,
+    author: Author = None,
+    as_json: AsJson = False,
 ) -> None:
     """Trust a domain no more: every credential and session of its agents is refused."""
     with Authority.open(context.obj) as authority:
         authority.federation.distrust(trust_domain, reason=reason, author=author)
-    say(f"{trust_domain} is trusted no more")
+    if as_json:
+        print_json([{"trust_domain": trust_domain, "trusted": False}])
+    else:
+        say(f"{trust_domain} is trusted no more")
 
 
 @app.command()
-def rotate(context: typer.Context, author: Author = None) -> None:
+def rotate(context: typer.Context, author: Author = None, as_json: AsJson = False) -> None:
     """Let the next keys sign from now on; what the old ones signed counts to its end."""
     with Authority.open(context.obj) as authority:
         keys = authority.issuer.rotate(author=author)
-    _print_keys(keys)
+    if as_json:
+        print_json(map(_key_facts, keys))
+    else:
+        _print_keys(keys)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # an id may begin with a dash
@@ -115,8 +137,12 @@ def kill(
     kid: Annotated[str, typer.Argument(help="The key, as `bundle show` names it.")],
     reason: Reason,
     author: Author = None,
+    as_json: AsJson = False,
 ) -> None:
     """Trust a key no more, at once: all it vouched for is refused; another one takes over."""
     with Authority.open(context.obj) as authority:
-        authority.issuer.kill(kid, reason=reason, author=author)
+        killed = authority.issuer.kill(kid, reason=reason, author=author)
+    if as_json:
+        print_json([_key_facts(killed)])
+        return
     say(f"{kid} is dead; every credential and session it vouched for is refused")

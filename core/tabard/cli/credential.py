@@ -25,10 +25,25 @@ def issue(
     lifetime: Annotated[float, typer.Option(help="Seconds until it expires.")] = DEFAULT_LIFETIME,
     profile: Annotated[str, typer.Option(help="agent+jwt, or jwt-svid.")] = TOKEN_TYPE,
     audience: Annotated[str | None, typer.Option(help="Whom it is meant for.")] = None,
+    bound_to: Annotated[
+        str | None, typer.Option(help="Thumbprint of the key every call has to prove.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Issue a token and print it, for `TABARD_CREDENTIAL=$(tabard agent issue NAME)`."""
     with Authority.open(context.obj) as authority:
-        typer.echo(authority.issue(agent, lifetime=lifetime, profile=profile, audience=audience))
+        token = authority.issue(
+            agent, lifetime=lifetime, profile=profile, audience=audience, bound_to=bound_to
+        )
+    _hand_out(token, profile, as_json)
+
+
+def _hand_out(credential: str, kind: str, as_json: bool) -> None:
+    """Print a credential, alone or as an object: it is what was asked for, this once."""
+    if as_json:
+        print_json([{"kind": kind, "credential": credential}])
+    else:
+        typer.echo(credential)
 
 
 @app.command()
@@ -39,12 +54,16 @@ def svid(
     lifetime: Annotated[
         float, typer.Option(help="Seconds until it expires.")
     ] = DEFAULT_SVID_LIFETIME,
+    as_json: AsJson = False,
 ) -> None:
     """Issue an X.509-SVID into a file, for `TABARD_CREDENTIAL=./FILE`."""
     with Authority.open(context.obj) as authority:
         held = authority.issue_svid(agent, lifetime=lifetime)
     held.save(out)
-    say(f"{out}: {held.spiffe_id}")
+    if as_json:
+        print_json([{"file": str(out), "spiffe_id": str(held.spiffe_id), "id": held.id}])
+    else:
+        say(f"{out}: {held.spiffe_id}")
 
 
 @app.command()
@@ -54,17 +73,20 @@ def join(
     lifetime: Annotated[
         float, typer.Option(help="Seconds in which it has to be used.")
     ] = JOIN_LIFETIME,
+    as_json: AsJson = False,
 ) -> None:
     """Make a token that is good for one login and print it, this once."""
     with Authority.open(context.obj) as authority:
-        typer.echo(authority.create_join_token(agent, lifetime=lifetime))
+        _hand_out(authority.create_join_token(agent, lifetime=lifetime), "join-token", as_json)
 
 
 @app.command()
-def key(context: typer.Context, agent: Name, days: Days = DEFAULT_KEY_DAYS) -> None:
+def key(
+    context: typer.Context, agent: Name, days: Days = DEFAULT_KEY_DAYS, as_json: AsJson = False
+) -> None:
     """Make an API key and print it, this once."""
     with Authority.open(context.obj) as authority:
-        typer.echo(authority.create_key(agent, days=days))
+        _hand_out(authority.create_key(agent, days=days), "api-key", as_json)
 
 
 @app.command()
@@ -75,10 +97,11 @@ def rotate(
     grace: Annotated[
         float, typer.Option(help="Seconds in which the old key still counts.")
     ] = DEFAULT_GRACE,
+    as_json: AsJson = False,
 ) -> None:
     """Make the next API key and print it, this once; the old one expires after a time of grace."""
     with Authority.open(context.obj) as authority:
-        typer.echo(authority.rotate_key(agent, days=days, grace=grace))
+        _hand_out(authority.rotate_key(agent, days=days, grace=grace), "api-key", as_json)
 
 
 @app.command()

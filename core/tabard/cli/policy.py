@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tabard.central import Policies
-from tabard.cli import policy_file, policy_log
+from tabard.cli import policy_explain, policy_file, policy_log
 from tabard.cli.output import (
     AsJson,
     Author,
@@ -26,6 +26,7 @@ from tabard.policy import load
 app = typer.Typer(help="The policy.", no_args_is_help=True)
 app.add_typer(policy_file.app)
 app.add_typer(policy_log.app)
+app.add_typer(policy_explain.app)
 
 _SHORT = 12
 """Characters of a digest a person gets to see."""
@@ -38,6 +39,7 @@ def apply(
     author: Author = None,
     reason: OptionalReason = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let a policy come into force, in every process at its next call."""
     # Read once: what is shown is what is applied, whatever becomes of the file meanwhile.
@@ -47,14 +49,22 @@ def apply(
     history = policies.history()
     after = history[-1].number if history else 0
     if history and history[-1].digest == policy.digest:
-        say(f"{file} is in force already ({policy.digest[:_SHORT]})")
+        _report(policy.digest, f"{file} is in force already", as_json)
         return
-    _print_differences(policies.diff(text))
+    if not as_json:
+        _print_differences(policies.diff(text))
     if not yes and not _agrees():
         say("nothing was changed")
         raise typer.Exit(1)
     policies.apply(text, author=author, reason=reason, after=after)
-    say(f"{file} is in force ({policy.digest[:_SHORT]}), in every process at its next call")
+    _report(policy.digest, f"{file} is in force, in every process at its next call", as_json)
+
+
+def _report(digest: str, text: str, as_json: bool) -> None:
+    if as_json:
+        print_json([{"digest": digest, "in_force": True}])
+    else:
+        say(f"{text} ({digest[:_SHORT]})")
 
 
 def _agrees() -> bool:
@@ -114,10 +124,11 @@ def rollback(
     ] = None,
     author: Author = None,
     reason: OptionalReason = None,
+    as_json: AsJson = False,
 ) -> None:
     """Let an earlier policy come into force again."""
     change = Policies.open(context.obj).rollback(digest, author=author, reason=reason)
-    say(f"{change.digest[:_SHORT]} is in force again, in every process at its next call")
+    _report(change.digest, "in force again, in every process at its next call", as_json)
 
 
 @app.command()

@@ -9,7 +9,10 @@ import typer
 
 from tabard.cli.output import AsJson, print_json, say
 from tabard.errors import ConfigurationError
+from tabard.home import Home
 from tabard.policy import load
+from tabard.policy.loader import load_document
+from tabard.store import SqliteStore
 
 if TYPE_CHECKING:
     from tabard.policy.rehearsal import Rehearsal, Trial
@@ -18,13 +21,39 @@ app = typer.Typer()
 
 PolicyFile = Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.")]
 _CASES = "policy.test.yaml"
+_TOOL_RECORDS = ("tool.decision", "retrieval.decision")
 
 
 @app.command()
-def check(file: PolicyFile) -> None:
-    """Check a policy file."""
-    policy = load(file)
-    say(f"{file}: {len(policy.agents)} agents, no problems")
+def check(context: typer.Context, file: PolicyFile, as_json: AsJson = False) -> None:
+    """Check a policy file: what cannot be read, and what is odd; exit 1 when something is odd.
+
+    Where there is a home, registered agents and the tools of its log count as known.
+    """
+    from tabard.policy.checks import find_suspicious
+
+    document, _ = load_document(file)
+    agents, tools = _known(context)
+    found = find_suspicious(document, agents=agents, tools=tools)
+    if as_json:
+        print_json({"problem": line} for line in found)
+    else:
+        for line in found:
+            say(f"{file}: {line}")
+        say(f"{file}: {len(document.agents)} agents, {len(found) or 'no'} oddities")
+    if found:
+        raise typer.Exit(1)
+
+
+def _known(context: typer.Context) -> tuple[set[str], set[str]]:
+    """The agents and tools a home knows of; none where there is no home."""
+    place = Home.locate(context.obj)
+    if not place.exists:
+        return set(), set()
+    store = SqliteStore(place.database)
+    seen = (record.parse() for record in store.stored_records())
+    tools = {r["action"]["name"] for r in seen if r.get("type") in _TOOL_RECORDS}
+    return {agent.name for agent in store.agents()}, tools
 
 
 @app.command("test")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tabard.errors import ConfigurationError
 from tabard.policies import CentralPolicy
 from tabard.policy import Policy, load
 from tabard.store import Store
@@ -22,10 +23,14 @@ PolicyOption = Annotated[
 ]
 
 
-def chosen_policy(store: Store, file: Path | None) -> Policy:
+def chosen_policy(store: Store | None, file: Path | None) -> Policy:
     """The policy of a file, else the one in force.
 
     Raises:
         ConfigurationError: The file has problems, or no policy was ever applied.
     """
-    return CentralPolicy(store).current() if file is None else load(file)
+    if file is not None:
+        return load(file)
+    if store is None:
+        raise ConfigurationError("no home here and no --policy, so no policy to look at")
+    return CentralPolicy(store).current()

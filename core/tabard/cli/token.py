@@ -91,10 +91,14 @@ def revoke(
     jti: Annotated[str, typer.Argument(help="Its id as the log shows it (cred.jti), not itself.")],
     reason: Reason,
     author: Author = None,
+    as_json: AsJson = False,
 ) -> None:
     """Refuse one token, API key or join token; every other one of its agent goes on."""
     with Authority.open(context.obj) as authority:
         is_key = jti.startswith((PREFIX, JOIN_PREFIX))
         revoke_one = authority.revoke_key if is_key else authority.revoke_token
         revoke_one(jti, reason=reason, author=author)
-    say(f"{jti} is refused everywhere")
+    if as_json:
+        print_json([{"jti": jti, "refused": True}])
+    else:
+        say(f"{jti} is refused everywhere")

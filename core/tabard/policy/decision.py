@@ -131,12 +131,12 @@ def _check_prohibitions(rules: AgentRules, action: Action) -> Decision | None:
     else:
         return None
     for rule in matching:
-        if rule.any_arg is None or _finds(rule, action):
+        if rule.any_arg is None or finds(rule, action):
             return _deny(rules.mode, "denied_by_rule", rule.rule, rule.reason)
     return None
 
 
-def _finds(rule: Prohibition, action: Action) -> bool:
+def finds(rule: Prohibition, action: Action) -> bool:
     """Whether a pattern occurs in any argument; what is too long to examine counts as found."""
     assert rule.any_arg is not None  # noqa: S101  narrowed by the caller
     arguments = getattr(action, "arguments", {})
