@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from tabard.clock import Clock, read_clock, system_clock
 from tabard.errors import AccessDenied, GuardUnavailable
@@ -17,6 +20,18 @@ JITTER = 0.1
 
 RETRY = 5.0
 """Seconds between two attempts while the old credential is still alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A credential, and when to come back for the next one, in POSIX seconds."""
+
+    credential: str | X509Svid
+    renew_at: float
+    expires_at: float
+
+    def __repr__(self) -> str:
+        return "<held>"
 
 
 class RenewingSource:
@@ -36,36 +51,49 @@ class RenewingSource:
         self._issue = issue
         self._clock = clock
         self._lock = threading.Lock()
-        self._token: str | X509Svid | None = None
-        self._renew_at = self._expires_at = 0.0
+        self._held: _Held | None = None
+        _sources.add(self)
 
     def credential(self) -> str | X509Svid:
         """A credential that is valid now.
+
+        One thread renews; while the last credential is alive the others go on with it, so an
+        authority that hangs holds up nobody else.
 
         Raises:
             AccessDenied: The authority refuses, for example because the agent was revoked.
             StoreError: The authority is away and the last token has expired.
         """
-        with self._lock:
-            now = read_clock(self._clock)
-            if self._token is None or now >= min(self._renew_at, self._expires_at):
-                self._renew(now)
-            assert self._token is not None  # noqa: S101  renewed, or raised
-            return self._token
-
-    def _renew(self, now: float) -> None:
+        now, held = read_clock(self._clock), self._held
+        if held is not None and now < min(held.renew_at, held.expires_at):
+            return held.credential
+        alive = held is not None and now < held.expires_at
+        if not self._lock.acquire(blocking=not alive):
+            assert held is not None  # noqa: S101  it is alive
+            return held.credential
         try:
-            token = self._issue()
-            expires_at = _expiry_of(token)
+            held = self._held
+            if held is None or now >= min(held.renew_at, held.expires_at):
+                held = self._held = self._renew(held, now)
+            return held.credential
+        finally:
+            self._lock.release()
+
+    def _renew(self, held: _Held | None, now: float) -> _Held:
+        try:
+            credential = self._issue()
+            expires_at = _expiry_of(credential)
         except Exception as error:
             refused = isinstance(error, AccessDenied) and not isinstance(error, GuardUnavailable)
-            if refused or self._token is None or now >= self._expires_at:
+            if refused or held is None or now >= held.expires_at:
                 raise
-            self._renew_at = now + RETRY
-            return
+            return replace(held, renew_at=now + RETRY)
         share = 0.5 + random.uniform(-JITTER, JITTER)  # noqa: S311  spreads load, hides nothing
-        self._token, self._expires_at = token, expires_at
-        self._renew_at = now + (expires_at - now) * share
+        return _Held(credential, now + (expires_at - now) * share, expires_at)
+
+    def _after_fork(self) -> None:
+        # Another thread of the parent may hold it, and is not here to let it go.
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         """Never shows the token."""
@@ -77,3 +105,14 @@ def _expiry_of(credential: str | X509Svid) -> float:
     if isinstance(credential, X509Svid):
         return credential.chain[0].not_valid_after_utc.timestamp()
     return whole_seconds(read_compact(credential).claims(), "exp")
+
+
+_sources: weakref.WeakSet[RenewingSource] = weakref.WeakSet()
+
+
+def _free_all() -> None:
+    for source in list(_sources):
+        source._after_fork()
+
+
+os.register_at_fork(after_in_child=_free_all)

@@ -76,8 +76,8 @@ def explain(
     decision = decide(agent, action, policy, now, scope=scope)
     rules = policy.agents.get(agent.name)
     if rules is None:
-        nearest = (f"a section for `{agent.name}` under `agents`",)
-        return Explanation(decision=decision, facts=(), candidates=(), nearest=nearest)
+        missing = f"a section for `{agent.name}` under `agents`"
+        return Explanation(decision=decision, facts=(), candidates=(), nearest=(missing,))
     facts = tuple(_facts(rules, agent, action, policy, now, scope))
     candidates = tuple(_candidates(rules, action, scope))
     nearest = tuple(_nearest(decision, action, facts, candidates))
