@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from tabard import AccessDenied, Authority, Guard, ToolCall
+from tabard.cli import main
 
 
 def tabard(*arguments: object, home: Path | None = None) -> tuple[int, str, str]:
-    """Run the command as a person would; exit code, output, complaints."""
-    environment = {**os.environ, "COLUMNS": "250", "NO_COLOR": "1"}
+    """Run a command in this process; exit code, output, complaints."""
+    environment = {"COLUMNS": "250", "NO_COLOR": "1"}
     if home is not None:
         environment["TABARD_HOME"] = str(home)
-    done = subprocess.run(
-        [sys.executable, "-c", "from tabard.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.dict(os.environ, environment),
+        mock.patch.object(sys, "argv", ["tabard", *map(str, arguments)]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+    return code, out.getvalue(), err.getvalue()
 
 
 @pytest.fixture

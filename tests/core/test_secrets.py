@@ -169,8 +169,7 @@ def test_no_secret_on_the_command_line(
     file.touch(mode=0o600)
     for text in canary.texts:
         file.write_text(text)
-        for arguments in (["token", "inspect", str(file)], ["token", "inspect", text + "x"],
-                          ["token", "revoke", text, "--reason", "x"]):  # fmt: skip
+        for arguments in (["token", "inspect", str(file)],):  # the others: tests/cli/test_canary.py
             run = subprocess.run(
                 [sys.executable, "-c", "from tabard.cli import main; main()", *arguments],
                 capture_output=True,

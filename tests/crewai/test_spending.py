@@ -18,7 +18,7 @@ prices: {"openai/gpt-4o": {input: "100", output: "100"}}
 agents:
   claims-agent:
     models: {allow: ["openai/gpt-4o"], max_output_tokens: 100}
-    budgets: [{per: session, limit: "1"}]
+    budgets: [{per: session, limit: "0.25"}]
   analytics-agent:
     models: {allow: ["openai/gpt-4o"]}
     budgets: [{per: session, limit: "1000"}]
@@ -75,5 +75,5 @@ def test_stops_at_the_limit(guard: Guard, authority: Authority) -> None:
     llm = ScriptedLLM(model="gpt-4o", script=["done"], max_tokens=100)
     with guard.login(authority.issue("claims-agent")), pytest.raises(Exception, match="budget"):
         kick_off_for_ever(llm)
-    assert 0 < spent(guard)[0] <= 1
+    assert 0 < spent(guard)[0] <= 0.25
     assert spent(guard)[1] == 0
