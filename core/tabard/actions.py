@@ -123,7 +123,7 @@ class Delegation:
         if self.ttl is None:
             return {}
         models = None if self.models is None else list(self.models)
-        return {"tools": list(self.tools), "models": models, "ttl": self.ttl}
+        return {"tools": list(self.tools), "models": models, "ttl": float(self.ttl)}
 
 
 Action = ToolCall | ModelCall | Retrieval | Delegation

@@ -203,8 +203,8 @@ def _check_budgets(judged: Judgement, transaction: Transaction) -> Verdict | Non
 
 def _take(judged: Judgement, found: Admission, transaction: Transaction) -> None:
     """Use up the yes, count the call, and set its money aside."""
-    if found.answer is not None:
-        transaction.use_approval(found.answer.request.id)
+    for request in () if found.answer is None else found.answer.agreed:
+        transaction.use_approval(request)
     for key, cap in _rates(judged):
         transaction.count_call(key, limit=cap.limit)
     charge = judged.charge

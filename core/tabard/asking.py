@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from tabard.approval import ApprovalRequest, new_request_id
 from tabard.audit.fields import commit_to
 from tabard.errors import NotPermitted
 from tabard.policy import Decision
+from tabard.policy.terms import Approval
 from tabard.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -20,29 +20,45 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What has come of a question so far.
+    """What has come of a question so far, or of several.
 
     Attributes:
         verdict: What it makes of the call.
-        request: The question.
+        request: The question; where there are several, the first that is not answered yet.
         is_new: Whether it still has to be put.
+        agreed: The ids of every yes, to be used up with the call.
     """
 
     verdict: Verdict
     request: ApprovalRequest
     is_new: bool = False
+    agreed: tuple[str, ...] = ()
 
 
 def look_for_answer(judged: Judgement, transaction: Transaction, secret: bytes) -> Answer:
-    """The answer to a call that needs one; the question, while there is none."""
-    session = judged.session
+    """The answer to a call that needs one; the question, while there is none.
+
+    Where an agent works for another, the rules of both may ask. Then both have to be answered.
+    """
+    agreed: list[ApprovalRequest] = []
+    for approval in judged.verdict.decision.approvals:
+        answer = _ask(judged, approval, transaction, secret)
+        if not answer.verdict.permits:
+            return answer
+        agreed.append(answer.request)
+    ids = tuple(request.id for request in agreed)
+    verdict = Verdict(_agreed(judged.verdict.decision))
+    return Answer(verdict=verdict, request=agreed[0], agreed=ids)
+
+
+def _ask(judged: Judgement, approval: Approval, transaction: Transaction, secret: bytes) -> Answer:
+    session, decision = judged.session, judged.verdict.decision
     assert session is not None  # noqa: S101  the caller has looked
-    binding = binding_of(session, judged.action.name, judged.arguments or {}, secret)
+    binding = binding_of(session, judged, approval, secret)
     known = transaction.latest_approval(binding)
     standing = None if known is None else known.standing(judged.now)
-    decision = judged.verdict.decision
     if known is None or standing in ("used", "expired"):
-        request = _new_request(judged, binding)
+        request = _new_request(session, judged, approval, binding)
         return Answer(verdict=judged.verdict, request=request, is_new=True)
     if standing == "pending":
         return Answer(verdict=judged.verdict, request=known)
@@ -57,15 +73,19 @@ def _agreed(decision: Decision) -> Decision:
     return replace(decision, effect="allow", code="ok", reason="a person has agreed")
 
 
-def binding_of(session: Session, tool: str, arguments: Mapping[str, object], secret: bytes) -> str:
-    """Keyed digest (hex) of the agent, the session, the tool and the exact arguments."""
-    return commit_to(secret, [session.spiffe_id, session.id, tool, dict(arguments)])
+def binding_of(session: Session, judged: Judgement, approval: Approval, secret: bytes) -> str:
+    """Keyed digest (hex) of the agent, the session, the tool, the exact arguments, and who asks.
+
+    So a yes given in one role is none where the policy has come to ask for another.
+    """
+    arguments = dict(judged.arguments or {})
+    about = [session.spiffe_id, session.id, judged.action.name, arguments]
+    return commit_to(secret, [*about, approval.rule, approval.role])
 
 
-def _new_request(judged: Judgement, binding: str) -> ApprovalRequest:
-    session, approval = judged.session, judged.verdict.decision.approval
-    assert session is not None  # noqa: S101  an `ask` has both
-    assert approval is not None  # noqa: S101
+def _new_request(
+    session: Session, judged: Judgement, approval: Approval, binding: str
+) -> ApprovalRequest:
     arguments = judged.arguments or {}
     return ApprovalRequest(
         id=new_request_id(),

@@ -127,8 +127,10 @@ def decide_for(session: Session, action: Action, policy: Policy, now: float) -> 
             decisions.append(_NOT_COVERED)
     if isinstance(action, Delegation) and len(session.chain) > MAX_DEPTH:
         decisions.append(_TOO_DEEP)
-    # Who does the work pays for it, whoever of them had the last word.
-    return replace(min(decisions, key=_leniency), terms=own.terms)
+    asked = tuple(dict.fromkeys(one for d in decisions for one in d.approvals))
+    # Who does the work pays for it, whoever of them had the last word; and whoever has to be asked
+    # by any of them is asked.
+    return replace(min(decisions, key=_leniency), terms=own.terms, approvals=asked)
 
 
 _NOT_COVERED = Decision(

@@ -44,7 +44,7 @@ from tabard.protection import protect_function
 from tabard.session import Session, current_session
 from tabard.store import SqliteStore, Store
 from tabard.trust import Trust
-from tabard.verdict import Verdict
+from tabard.verdict import UNREGISTERED, Verdict
 from tabard.waiting import Waiting
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -242,7 +242,7 @@ class Guard:
         """Open the session of an agent that works for another; for `Session.delegate`."""
         with FailingClosed("delegate"):
             agents, now = self._store.agents(), read_clock(self._clock)
-        known = find_agent(agents, agent)
+        known = self._taker(agents, agent, session, proof)
         facts = delegated_facts(session, known, ttl=ttl, now=now)
         with (
             FailingClosed("delegate"),
@@ -264,6 +264,20 @@ class Guard:
                 transaction.append("session.open", child.fields())
             self._judge.sessions.add(child)
         return child
+
+    def _taker(
+        self,
+        agents: list[Agent],
+        agent: str | SpiffeId | Agent,
+        session: Session,
+        proof: str | None,
+    ) -> Agent:
+        """Who takes over. An attempt with a name nobody bears is on record, like any other."""
+        name = agent.name if isinstance(agent, Agent) else str(agent)
+        if any(name in (one.name, str(one.spiffe_id)) for one in agents):
+            return find_agent(agents, agent)
+        self.admit(Delegation(name), session=session, proof=proof).fail("unregistered")
+        raise UNREGISTERED.refusal(agent=None, action=name)
 
     def check(
         self, action: Action, *, session: Session | None = None, proof: str | None = None

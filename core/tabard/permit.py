@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tabard.session import Session
 
 
+_MOST_COUNTED = 10**12
+"""Tokens that are put on record; a report of more is nonsense."""
+
+
 class Permit:
     """Permission for one call, already on record.
 
@@ -93,7 +97,7 @@ class Permit:
         counts = {
             name: count
             for name, count in (usage if isinstance(usage, Mapping) else {}).items()
-            if type(count) is int and count >= 0
+            if type(count) is int and 0 <= count <= _MOST_COUNTED
         }
         self._guard.end_call(self, outcome, counts)
         return True

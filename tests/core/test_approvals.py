@@ -401,3 +401,41 @@ class TestShadow:
         permit = guard.admit(LARGE, session=session)
         assert permit.decision.effect == "ask"
         assert guard.approvals.requests() == []
+
+
+class TestTwoQuestions:
+    @pytest.fixture
+    def policy_text(self) -> str:
+        return POLICY.replace(
+            "    grants: [{id: pay, tools: [pay], unknown_args: allow}]",
+            "    approvals: [{id: own, tools: [pay], unknown_args: allow, by: clerk}]",
+        )
+
+    def test_both_have_to_agree(
+        self, guard: Guard, authority: Authority, session: Session, anna: Session
+    ) -> None:
+        """Where the rules of two agents ask, one yes is not enough."""
+        authority.register("ben", team="claims", environment="prod", attributes={"roles": "clerk"})
+        ben = guard.login(authority.issue("ben", lifetime=3600))
+        child = session.delegate("analytics-agent", tools=["pay"])
+        first = ask(guard, child)
+        assert refused(lambda: guard.approvals.grant(first, session=anna)) == "approval_role"
+        guard.approvals.grant(first, session=ben)
+        second = ask(guard, child)
+        assert second != first
+        assert refused(lambda: guard.approvals.grant(second, session=ben)) == "approval_role"
+        guard.approvals.grant(second, session=anna)
+        guard.admit(LARGE, session=child).settle()
+        assert ask(guard, child) not in (first, second)
+
+    def test_yes_of_another_role(
+        self, guard: Guard, session: Session, anna: Session, monkeypatch: Any
+    ) -> None:
+        """A yes given in one role is none once the policy asks for another."""
+        from tabard.policy import load
+
+        request = ask(guard, session)
+        guard.approvals.grant(request, session=anna)
+        stricter = load(guard.policy.text.replace("by: supervisor", "by: director"))
+        monkeypatch.setattr(guard._policies, "_policy", stricter)
+        assert ask(guard, session) != request

@@ -453,3 +453,41 @@ def _taken(home: Path) -> tuple[int, int, int]:
     with sqlite3.connect(home / "state.db") as db:
         rows = db.execute("SELECT spent + held, spent, held FROM budget").fetchall()
     return max(rows, default=(0, 0, 0))
+
+
+class TestReset:
+    def test_late_word_after_a_reset(
+        self, guard: Guard, login: Callable[..., Session], clock: Any
+    ) -> None:
+        """A late word about what was charged before a reset takes nothing off later spending."""
+        session = login()
+        lost = guard.admit(call(6), session=session)
+        clock.now += HOLD_LIFETIME + 1
+        guard.admit(call(2), session=session).settle(usage=usage(0))
+        for balance in guard._store.balances():
+            with guard._store.transaction(clock.now) as transaction:
+                transaction.reset_budget(balance.key)
+        guard.admit(call(8), session=session).settle(usage=usage(8))
+        lost.settle(usage=usage(0))
+        assert balances(guard)["session"] == (8, 0)
+        assert refusal(guard, call(4), session).code == "budget"
+
+
+class TestNonsense:
+    @pytest.mark.parametrize("count", [10**13, 10**5000, 2**63], ids=["many", "more", "most"])
+    def test_usage_beyond_belief(
+        self, guard: Guard, login: Callable[..., Session], count: int
+    ) -> None:
+        """A report of more tokens than there are is none; the estimate counts, and work goes on."""
+        session = login()
+        for _ in range(2):
+            permit = guard.admit(call(4), session=session)
+            assert permit.settle(usage={"input_tokens": 0, "output_tokens": count})
+        assert balances(guard)["session"] == (8, 0)
+        guard.admit(call(2), session=session).settle(usage=usage(0))
+        assert guard.verify()
+
+    def test_call_dearer_than_any(self, guard: Guard, login: Callable[..., Session]) -> None:
+        """What would cost more than a million has no price."""
+        action = ModelCall("m/a", input_tokens=10**12, max_output_tokens=10**12)
+        assert refusal(guard, action, login()).code == "unknown_price"

@@ -316,7 +316,7 @@ class TestMisuse:
 
     def test_unknown_agent(self, lead: Session) -> None:
         """An agent nobody registered, or a name borne by two, is asked back."""
-        with pytest.raises(ConfigurationError, match="no agent 'ghost' is registered"):
+        with pytest.raises(AccessDenied, match="may not delegate to this one"):
             lead.delegate("ghost", tools=["**"])
 
     def test_session_of_another_guard(
@@ -326,3 +326,12 @@ class TestMisuse:
         child = lead.delegate("payer", tools=["**"])
         with Guard.open(home, policy=policy_text, clock=clock) as other:
             assert refused(other, child, READ) == "foreign_session"
+
+
+def test_agent_nobody_knows(guard: Guard, lead: Session) -> None:
+    """Handing work to a name nobody bears is refused, is on record, and tells no other names."""
+    with pytest.raises(AccessDenied) as caught:
+        lead.delegate("ghost", tools=["**"])
+    assert "payer" not in str(caught.value)
+    decided = [r for r in guard.records() if r["type"] == "delegation.decision"]
+    assert (decided[-1]["action"]["name"], decided[-1]["decision"]["effect"]) == ("ghost", "deny")

@@ -19,6 +19,9 @@ NANO = 1_000_000_000
 MAX_AMOUNT = 9_000_000_000 * NANO
 """The largest amount a 64-bit integer of a database holds, with room to add to it."""
 
+MAX_CALL = 1_000_000 * NANO
+"""The most one call can cost; what costs more has no price."""
+
 _AMOUNT = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,12})?", re.ASCII)
 

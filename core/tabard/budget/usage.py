@@ -38,5 +38,9 @@ class TokenUsage:
 _CACHED = ("cache_read_tokens", "cache_write_tokens")
 
 
+_MOST = 10**12
+"""Tokens of one call; a report of more is none."""
+
+
 def _is_count(counts: Mapping[str, object], *names: str) -> bool:
-    return all(type(count := counts.get(name)) is int and count >= 0 for name in names)
+    return all(type(count := counts.get(name)) is int and 0 <= count <= _MOST for name in names)

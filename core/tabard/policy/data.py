@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tabard.policy.fields import Amount, Label, Section
+from tabard.policy.fields import CallCost, Label, Section
 
 DATA_CLASSES = ["public", "internal", "personal", "special_category"]
 """Low to high, unless the file has its own."""
@@ -39,4 +39,4 @@ class ToolSection(Section):
     data_class: str | None = None
     asset: Label | None = None
     purposes: Annotated[list[str], Field(min_length=1)] | None = None
-    cost: Amount = 0
+    cost: CallCost = 0

@@ -35,7 +35,7 @@ class Decision:
         rule: The rule that decided, for example `claims-agent/claims-read`, or None.
         reason: One sentence without any argument value.
         mode: `enforce`, or `shadow`: recorded, and never blocking.
-        approval: Who is asked, for how long; only with `ask`.
+        approvals: Who is asked, for how long: all of them have to agree; only with `ask`.
         terms: What a call that may go ahead is bound to: budgets, rates, and what is recorded.
     """
 
@@ -44,7 +44,7 @@ class Decision:
     rule: str | None = None
     reason: str
     mode: Mode = "enforce"
-    approval: Approval | None = field(default=None, repr=False)
+    approvals: tuple[Approval, ...] = field(default=(), repr=False)
     terms: Terms | None = field(default=None, repr=False)
 
     @property
@@ -118,7 +118,7 @@ def _ask(rules: AgentRules, rule: GrantRule) -> Decision:
         rule=rule.rule,
         reason=f"a person in the role `{rule.approval.role}` has to agree first",
         mode=rules.mode,
-        approval=rule.approval,
+        approvals=(rule.approval,),
     )
 
 

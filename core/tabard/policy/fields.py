@@ -16,7 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from tabard.budget.money import parse_amount, parse_decimal, parse_rate
+from tabard.budget.money import MAX_CALL, parse_amount, parse_decimal, parse_rate
 from tabard.policy.patterns import NamePattern, Regex
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)", re.ASCII)
@@ -78,6 +78,8 @@ Amount = Annotated[
     WithJsonSchema({"anyOf": [_text(r"^[0-9]{1,10}(\.[0-9]{1,9})?$"), {"type": "integer"}]}),
 ]
 """Nano-units; written `"100.00"`."""
+CallCost = Annotated[Amount, Field(le=MAX_CALL)]
+"""Nano-units of one call."""
 Rate = Annotated[
     Fraction,
     BeforeValidator(parse_rate),

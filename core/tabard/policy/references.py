@@ -23,6 +23,7 @@ def find_broken_references(document: Document) -> list[str]:
         problems += (f"agents.{name}.{problem}" for problem in _in_agent(agent, document))
     for index, rule in enumerate(document.deny):
         problems += (f"deny.{index}.{problem}" for problem in _in_deny(rule, document))
+    problems += _in_team_budgets(document)
     problems += _duplicates("deny", "the id", (rule.id for rule in document.deny))
     return problems
 
@@ -34,6 +35,16 @@ def _in_money(document: Document) -> Iterator[str]:
         if price.currency not in (None, document.currency, *document.fx):
             where = f"prices.{model}.currency"
             yield f"{where}: no exchange rate for `{price.currency}`, {_known(document.fx)}"
+
+
+def _in_team_budgets(document: Document) -> Iterator[str]:
+    """A team's budget is one, so its days have to begin at one time."""
+    zones: dict[str, str] = {}
+    for name, agent in document.agents.items():
+        for index, budget in enumerate(agent.budgets):
+            if budget.of == "team" and zones.setdefault(budget.per, budget.tz) != budget.tz:
+                where = f"agents.{name}.budgets.{index}.tz"
+                yield f"{where}: found `{budget.tz}`, another team budget has `{zones[budget.per]}`"
 
 
 def _in_tools(document: Document) -> Iterator[str]:

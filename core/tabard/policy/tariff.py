@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tabard.budget.money import MAX_AMOUNT, round_up
+from tabard.budget.money import MAX_CALL, round_up
 from tabard.budget.pricing import Cost, ModelPrice, Pricer
 from tabard.budget.usage import TokenUsage
 from tabard.policy.names import NameIndex
@@ -78,4 +78,4 @@ class Tariff:
                 return None
             rate, basis = pinned.rate, f"{basis}; {cost.currency} of {pinned.day}"
         amount = round_up(cost.amount * rate)
-        return Sum(amount, basis) if 0 <= amount <= MAX_AMOUNT else None
+        return Sum(amount, basis) if 0 <= amount <= MAX_CALL else None

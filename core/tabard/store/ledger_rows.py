@@ -94,6 +94,17 @@ class LedgerRows:
         """Forget what a window has spent; what is held stays. Returns what it was."""
         found = self.balances([key])
         self._db.execute("UPDATE budget SET spent = 0 WHERE key = ?", (key,))
+        # What was charged before is forgotten, too: a late word about it must not be taken off
+        # what others spend from now on.
+        charged = self._db.execute("SELECT call, keys FROM hold WHERE state = 'expired'").fetchall()
+        self._db.executemany(
+            "UPDATE hold SET keys = ? WHERE call = ?",
+            [
+                (json.dumps([one for one in json.loads(keys) if one != key]), call)
+                for call, keys in charged
+                if key in json.loads(keys)
+            ],
+        )
         return found[0] if found else None
 
     def is_over_rate(self, key: str, *, limit: int, per: int) -> bool:

@@ -82,12 +82,17 @@ class RegistryRows:
     def refuse(self, name: str, *, expires: int) -> bool:
         """Refuse what bears a name until a POSIX second; False if it was refused already."""
         # Long after, and no sooner: the clock of this process may be ahead of all others.
+        now = int(self._now)
+        self._db.execute("DELETE FROM refused WHERE expires < ?", (now - _KEPT,))
         self._db.execute(
-            "DELETE FROM refused WHERE expires < ? OR (expires < ? AND name LIKE 'proof:%')",
-            (int(self._now) - _KEPT, int(self._now) - _PROOF_KEPT),
+            "DELETE FROM refused WHERE expires < ? AND +name LIKE 'proof:%'", (now - _PROOF_KEPT,)
         )
         added = self._db.execute("INSERT OR IGNORE INTO refused VALUES (?, ?)", (name, expires))
-        return added.rowcount == 1
+        if added.rowcount == 1:
+            return True
+        query = "UPDATE refused SET expires = max(expires, ?) WHERE name = ?"
+        self._db.execute(query, (expires, name))
+        return False
 
     def refuse_no_more(self, name: str) -> None:
         """Let what bears a name count again."""

@@ -171,6 +171,7 @@ CREATE INDEX approval_by_binding ON approval (binding);
 _JOINED = """
 -- The join token a key was made for: who takes the one back takes the other along.
 ALTER TABLE api_key ADD COLUMN parent TEXT;
+CREATE INDEX refused_by_expiry ON refused (expires);
 """
 
 

@@ -17,6 +17,8 @@ from tabard_crewai.refusal import refuse_admitted, untranslatable
 
 SOURCE = "tabard"
 _UNKNOWN = "unknown"
+_LIMITS = ("max_tokens", "max_completion_tokens")
+"""What providers call the limit of an answer."""
 
 model_calls = ModelCalls()
 """The model calls of this process that have no outcome yet."""
@@ -68,7 +70,9 @@ def _described(tool: Any) -> object:
 
 def _most_written(llm: Any) -> int | None:
     """The limit the model object sets to its answers, for every answer it asks for."""
-    limits = (getattr(llm, name, None) for name in ("max_tokens", "max_completion_tokens"))
+    more = getattr(llm, "additional_params", None)
+    limits = [getattr(llm, name, None) for name in _LIMITS]
+    limits += [more.get(name) for name in _LIMITS] if isinstance(more, dict) else []
     whole = [limit for limit in limits if type(limit) is int and limit > 0]
     answers = getattr(llm, "n", None)
     return max(whole) * (answers if type(answers) is int and answers > 1 else 1) if whole else None

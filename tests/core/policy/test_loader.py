@@ -107,6 +107,12 @@ def message(text: str) -> str:
             ["grants and approvals", "`g`", "is there 2 times"],
         ),
         ("on_error: allow", ["on_error", "allow"]),
+        ("tools: {t: {cost: '1000001'}}", ["tools.t.cost"]),
+        (
+            "agents: {a: {budgets: [{per: day, limit: '1', of: team}]}, "
+            "b: {budgets: [{per: day, limit: '1', of: team, tz: Europe/Brussels}]}}",
+            ["agents.b.budgets.0.tz", "another team budget has `UTC`"],
+        ),
         ("sets: {a: [m], b: ['@a', n]}", ["sets.b", "cannot hold another one", "`@a`"]),
         ("deny: [{models: ['openai/*']}]", ["deny.0.models", "write `openai/**`"]),
         ("cedar: 'permit('", ["cedar", "not a Cedar policy set"]),
