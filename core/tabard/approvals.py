@@ -12,7 +12,7 @@ from tabard.admission import first_dead
 from tabard.approval import ApprovalRequest
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock
-from tabard.errors import NotPermitted
+from tabard.errors import ConfigurationError, NotPermitted
 from tabard.failing import FailingClosed
 from tabard.identity import Agent
 from tabard.session import Session
@@ -28,6 +28,13 @@ ROLES = "roles"
 def roles_of(agent: Agent) -> frozenset[str]:
     """What an identity may answer for."""
     return frozenset(filter(None, (r.strip() for r in agent.attributes.get(ROLES, "").split(","))))
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 class Approvals:
@@ -59,6 +66,7 @@ class Approvals:
         Raises:
             NotPermitted: They may not answer it, it is over or answered already, or there is none.
             AuthenticationFailed: Their session is at its end, or they are revoked.
+            ConfigurationError: The reason is no text.
             GuardUnavailable: The store failed.
         """
         return self._answer(request_id, "granted", session, reason)
@@ -80,6 +88,8 @@ class Approvals:
         session: Session,
         reason: str | None,
     ) -> ApprovalRequest:
+        if reason is not None and not _is_text(reason):
+            raise ConfigurationError("approval: reason: expected text")
         refusal: NotPermitted | None = None
         with FailingClosed("approval"):
             self._guard.check_session(session)

@@ -225,7 +225,14 @@ def _is_well_formed(action: Action) -> bool:
     """The action is one of ours and its name is text that can be written down."""
     if type(action) not in _KINDS or type(action.name) is not str or not action.name:
         return False
+    if type(action) is ModelCall and not _are_counts(action.input_tokens, action.max_output_tokens):
+        return False
     return action.name.isascii() or _has_utf8_form(action.name)
+
+
+def _are_counts(*numbers: object) -> bool:
+    """Whether each is a number of tokens, or not given; -1 means no limit to some providers."""
+    return all(n is None or (type(n) is int and n >= 0) for n in numbers)
 
 
 def _has_utf8_form(text: str) -> bool:

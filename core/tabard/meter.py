@@ -151,4 +151,5 @@ def key_of(agent: Agent, budget: BudgetLimit, now: float, *, run: str) -> str:
     period = period_key(budget.per, budget.tz, now)
     if budget.per == "session":
         period = f"session:{run}"
-    return f"{whose}|{period}"
+    # An amount spent in one currency is none of another, should the policy change to that.
+    return f"{budget.currency} {whose}|{period}"

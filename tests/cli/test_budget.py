@@ -120,7 +120,7 @@ def test_reset_lets_calls_through(
     guard.admit(CALL, session=session).settle()
     with pytest.raises(BudgetExceeded):
         guard.admit(CALL, session=session)
-    key = f"agent {session.spiffe_id}|session:{session.id}"
+    key = f"EUR agent {session.spiffe_id}|session:{session.id}"
     assert tabard("budget", "reset", key, "--reason", "more").code == 0
     guard.admit(CALL, session=session).settle()
 

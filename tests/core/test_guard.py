@@ -519,3 +519,12 @@ def test_threads_share_one_guard(guard: Guard, session: Session) -> None:
     types = [record["type"] for record in guard.records()]
     assert types.count("tool.decision") == types.count("tool.outcome") == 200
     guard.verify()
+
+
+@pytest.mark.parametrize("count", [-1, True, 1.5, float("nan"), "5", [1]])
+@pytest.mark.parametrize("which", ["input_tokens", "max_output_tokens"])
+def test_tokens_that_are_none(guard: Guard, session: Session, count: Any, which: str) -> None:
+    """A number of tokens is a whole one; -1 means no limit to some providers."""
+    action = ModelCall("openai/gpt-4o", **{which: count})
+    with pytest.raises(NotPermitted, match="malformed_action"):
+        guard.admit(action, session=session)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from datetime import datetime
 from functools import lru_cache
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 Period = Literal["session", "hour", "day", "month", "total"]
 """How long a budget lasts; `total` is for ever."""
@@ -27,5 +26,7 @@ def period_key(per: Period, tz: str, now: float) -> str:
 
 @lru_cache(maxsize=1024)
 def _key_of_minute(per: Period, tz: str, minute: int) -> str:
+    from zoneinfo import ZoneInfo  # costs more to load than all the rest of this room
+
     local = datetime.fromtimestamp(minute * 60, ZoneInfo(tz))
     return f"{per}:{local.strftime(_FORMATS[per])}:{tz}"

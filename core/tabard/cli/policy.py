@@ -51,6 +51,8 @@ def apply(
     if history and history[-1].digest == policy.digest:
         _report(policy.digest, f"{file} is in force already", as_json)
         return
+    if as_json and not yes:
+        raise ConfigurationError("policy apply: --json needs --yes, as there is nobody to ask")
     if not as_json:
         _print_differences(policies.diff(text))
     if not yes and not _agrees():

@@ -84,7 +84,7 @@ def _call(agent: str, case: dict[str, Any], at: str | None) -> tuple[Action, flo
             {"name": "asked", "agent": agent, "expect": {"decision": "allow"}, **given}
         )
     except ValidationError as error:
-        problems = "; ".join(describe_problems(error, Case))
+        problems = "; ".join(describe_problems(error, Case)).replace("the file: ", "")
         raise ConfigurationError(f"policy explain: {problems}") from None
     moment = checked.at if checked.at is not None else read_clock(system_clock)
     return checked.action(), moment
@@ -93,7 +93,7 @@ def _call(agent: str, case: dict[str, Any], at: str | None) -> tuple[Action, flo
 def _object(name: str, text: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text) if text is not None else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise ConfigurationError(f"--{name}: expected a JSON object")

@@ -212,7 +212,7 @@ def _check_model(rules: AgentRules, action: ModelCall) -> Decision:
         reason = "the model is not on the agent's list"
         return _deny(rules.mode, "model", f"{rules.name}/models", reason)
     cap, asked = rules.max_output_tokens, action.max_output_tokens
-    if cap is not None and (asked is None or asked > cap):
+    if cap is not None and (type(asked) is not int or not 0 <= asked <= cap):
         found = "no limit" if asked is None else f"a limit of {asked}"
         reason = f"the call sets {found} to its output, the policy's is {cap} tokens"
         rule = f"{rules.name}/models/max_output_tokens"

@@ -40,6 +40,8 @@ class ObservedCall:
         code: Of the decision.
         policy: The digest of the policy that decided.
         delegated: Whether it was made for another agent, whose policy counted as well.
+        ran: Whether it went ahead: allowed, or stopped in shadow mode only.
+        asked: Whether a person was asked, or would have been.
     """
 
     id: str
@@ -60,6 +62,8 @@ class ObservedCall:
     code: str
     policy: str
     delegated: bool
+    ran: bool
+    asked: bool
 
 
 def observed_calls(
@@ -100,4 +104,6 @@ def _call(record: Mapping[str, Any], kind: str, at: float) -> ObservedCall:
         code="ask" if asked else decision["code"],
         policy=decision["policy"],
         delegated="act" in record,
+        ran=decision["effect"] == "allow" or decision["mode"] == "shadow",
+        asked=asked or decision["effect"] == "ask",
     )

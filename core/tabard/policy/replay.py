@@ -111,11 +111,22 @@ class _Replay:
         if answer in ("allow", "ask"):
             if prohibited[0] == "unknown":
                 return "unknown", f"{prohibited[1]}: the values are not in the log"
-            if self._new.cedar is not None and self._new.cedar != getattr(self._old, "cedar", None):
-                return "unknown", "cedar: its conditions need values that are not in the log"
+            if self._new.cedar is not None:
+                narrowed = self._narrowed(self._new.cedar)
+                if narrowed is not None:
+                    return narrowed
             if call.delegated:
                 return "unknown", "delegation: the policies of several agents counted"
         return answer, why
+
+    def _narrowed(self, cedar: str) -> tuple[Answer, str] | None:
+        """What Cedar makes of it: known only where the very same text was asked about the call."""
+        same = self._old is not None and self._old.cedar == cedar
+        if same and self._call.code == "cedar":
+            return "deny", "cedar"
+        if same and self._call.code in ("ok", "ask"):
+            return None
+        return "unknown", "cedar: its conditions need values that are not in the log"
 
     def _circumstance(self, section: AgentSection) -> str | None:
         call, match = self._call, section.match
@@ -152,9 +163,14 @@ class _Replay:
             if rule.any_arg is None:
                 return "yes", name
             if self._call.arguments or not self._call.complete:
-                known = self._call.code != "denied_by_rule" and any(
-                    old.any_arg == rule.any_arg and self._concerns(old, self._old)
-                    for old in (self._old.deny if self._old else ())
+                # Who the old policy did not know was refused before any of its rules was looked at.
+                known = (
+                    self._before is not None
+                    and self._call.code != "denied_by_rule"
+                    and any(
+                        old.any_arg == rule.any_arg and self._concerns(old, self._old)
+                        for old in (self._old.deny if self._old else ())
+                    )
                 )
                 found = found if known else ("unknown", name)
         return found
@@ -230,12 +246,16 @@ def _conditions(rule: Grant | ApprovalRule) -> Mapping[str, Constraint]:
 
 
 def _same(old: Constraint, new: Constraint) -> bool:
-    loose = {"optional": False}
-    return old.model_copy(update=loose) == new.model_copy(update=loose)
+    """Whether two constraints are the same, `1`, `1.0` and `true` being three different things."""
+    return _written(old) == _written(new)
 
 
 def _asks_nothing(constraint: Constraint) -> bool:
-    return constraint.model_copy(update={"optional": False}) == Constraint()
+    return _written(constraint) == _written(Constraint())
+
+
+def _written(constraint: Constraint) -> str:
+    return constraint.model_dump_json(exclude={"optional"})
 
 
 def _names(patterns: Iterable[str], name: str, document: Document) -> bool:

@@ -6,6 +6,8 @@ had, and what the log does not tell is said in a comment instead of being guesse
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -35,39 +37,72 @@ class _Tool:
 def suggest_grants(calls: Iterable[ObservedCall], agent: str) -> str:
     """A section of a policy, as YAML, that allows what an agent was seen to do and nothing else.
 
+    What was refused, and did not run, is left out; so is what a person was asked about, and what
+    has a name that a policy would take for a pattern.
+
     Args:
         calls: From the log.
         agent: The agent's name.
 
     Returns:
-        The text, with a comment for everything that could not be told.
+        The text, with a comment for everything that could not be told or was left out.
     """
-    tools: dict[str, _Tool] = {}
-    models, others, limits = set[str](), set[str](), list[int]()
+    seen = _Seen()
     for call in calls:
-        if call.agent != agent:
-            continue
-        if call.kind == "model":
-            models.add(call.name)
-            limits += [] if call.max_output_tokens is None else [call.max_output_tokens]
+        if call.agent == agent:
+            seen.add(call)
+    return seen.write(agent)
+
+
+class _Seen:
+    """Everything that was seen of one agent."""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, _Tool] = {}
+        self.models: set[str] = set()
+        self.others: set[str] = set()
+        self.limits: list[int] = []
+        self.left_out: Counter[str] = Counter()
+
+    def add(self, call: ObservedCall) -> None:
+        why = _reason_to_leave_out(call)
+        if why is not None:
+            self.left_out[f"{call.kind} {_quoted(call.name)}: {why}"] += 1
+        elif call.kind == "model":
+            self.models.add(call.name)
+            self.limits += [] if call.max_output_tokens is None else [call.max_output_tokens]
         elif call.kind == "delegation":
-            others.add(call.name)
+            self.others.add(call.name)
         else:
-            tools.setdefault(call.name, _Tool()).add(call)
-    lines = [f"  {_quoted(agent)}:"]
-    if models:
-        cap = f", max_output_tokens: {max(limits)}" if limits else ""
-        listed = ", ".join(map(_quoted, sorted(models)))
-        lines.append(f"    models: {{allow: [{listed}]{cap}}}")
-    if others:
-        lines.append(f"    delegates_to: [{', '.join(map(_quoted, sorted(others)))}]")
-    if tools:
-        lines.append("    grants:")
-    for name, tool in sorted(tools.items()):
-        lines += _grant(name, tool)
-    if len(lines) == 1:
-        return f"# nothing was seen of {agent}\n  {_quoted(agent)}: {{}}\n"
-    return "\n".join(["agents:", *lines]) + "\n"
+            self.tools.setdefault(call.name, _Tool()).add(call)
+
+    def write(self, agent: str) -> str:
+        lines = [f"# left out, {n} times: {what}" for what, n in sorted(self.left_out.items())]
+        lines += ["agents:", f"  {_quoted(agent)}:"]
+        if not (self.models or self.others or self.tools):
+            lines[-1] += " {} # nothing was seen of it that ran"
+        if self.models:
+            cap = f", max_output_tokens: {max(self.limits)}" if self.limits else ""
+            listed = ", ".join(map(_quoted, sorted(self.models)))
+            lines.append(f"    models: {{allow: [{listed}]{cap}}}")
+        if self.others:
+            listed = ", ".join(map(_quoted, sorted(self.others)))
+            lines.append(f"    delegates_to: [{listed}]")
+        if self.tools:
+            lines.append("    grants:")
+        for name, tool in sorted(self.tools.items()):
+            lines += _grant(name, tool)
+        return "\n".join(lines) + "\n"
+
+
+def _reason_to_leave_out(call: ObservedCall) -> str | None:
+    if call.asked:
+        return "a person is asked about it; write it under `approvals`"
+    if not call.ran:
+        return f"it was refused ({call.code}) and did not run"
+    if "*" in call.name or call.name.startswith("@"):
+        return "a policy would take its name for a pattern"
+    return None
 
 
 def _grant(name: str, tool: _Tool) -> list[str]:
@@ -81,7 +116,7 @@ def _grant(name: str, tool: _Tool) -> list[str]:
     if tool.present:
         lines.append("        args:")
     for argument, seen in sorted(tool.present.items()):
-        lines.append(f"          {argument}: {_constraint(tool, argument, seen)}")
+        lines.append(f"          {_quoted(argument)}: {_constraint(tool, argument, seen)}")
     return lines
 
 
@@ -103,6 +138,4 @@ def _constraint(tool: _Tool, argument: str, seen: int) -> str:
 
 def _quoted(text: str) -> str:
     """A name as YAML writes it, whatever is in it."""
-    import json
-
     return json.dumps(text)

@@ -35,6 +35,7 @@ class BudgetLimit:
     """The most that may be spent in a period, in nano-units of the policy's currency."""
 
     rule: str
+    currency: str
     per: Period
     limit: int
     tz: str

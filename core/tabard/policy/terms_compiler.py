@@ -74,6 +74,7 @@ def compile_terms(
         budgets=tuple(
             BudgetLimit(
                 rule=f"{agent}/budgets[{index}]",
+                currency=document.currency,
                 per=budget.per,
                 limit=budget.limit,
                 tz=budget.tz,

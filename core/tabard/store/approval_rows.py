@@ -32,7 +32,11 @@ class ApprovalRows:
         return None if row is None else to_approval(row)
 
     def add_approval(self, request: ApprovalRequest) -> None:
-        """Keep a new request."""
+        """Keep a new request; what older ones showed that are over is of no more use, and goes."""
+        self._db.execute(
+            "UPDATE approval SET shown = '{}' WHERE expires_at <= ? AND shown != '{}'",
+            (request.requested_at,),
+        )
         self._db.execute(
             "INSERT INTO approval (id, binding, spiffe_id, chain, session, tool, rule, role, ttl, "
             "shown, requested_at, expires_at, state) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -58,9 +62,9 @@ class ApprovalRows:
     ) -> None:
         """Keep a person's answer."""
         self._db.execute(
-            "UPDATE approval SET state = ?, decided_by = ?, reason = ?, expires_at = ? "
-            "WHERE id = ?",
-            (state, by, reason, expires_at, request_id),
+            "UPDATE approval SET state = ?, decided_by = ?, reason = ?, expires_at = ?, "
+            "shown = iif(? = 'granted', shown, '{}') WHERE id = ?",
+            (state, by, reason, expires_at, state, request_id),
         )
 
     def use_approval(self, request_id: str) -> None:

@@ -166,8 +166,8 @@ class TestSuggestion:
         """What was seen is granted with the types it had, and loads as a policy."""
         make_calls(guard, session)
         text = suggest_grants(observed_calls(guard.records()), "claims-agent")
-        assert "rows: {type: integer, optional: true}" in text
-        assert "table: {type: string}" in text
+        assert '"rows": {type: integer, optional: true}' in text
+        assert '"table": {type: string}' in text
         assert "claims" not in text.replace("claims-agent", "")  # no value
         suggested = load(f"version: 1\n{text}")
         with_it = Guard(
@@ -193,7 +193,7 @@ class TestSuggestion:
         text = suggest_grants(observed_calls(guard.records()), "claims-agent")
         assert "1 of them had arguments whose names are not in the log" in text
         assert "seen as integer, string: no one type to ask for" in text
-        assert "n: {type: number, optional: true}" in text
+        assert '"n": {type: number, optional: true}' in text
         assert load(f"version: 1\n{text}")
 
     def test_nothing_seen(self, guard: Guard) -> None:
@@ -204,3 +204,95 @@ class TestSuggestion:
 
 def _token(guard: Guard) -> str:
     return Authority.open(guard._store.path.parent, clock=guard._clock).issue("claims-agent")  # type: ignore[attr-defined]
+
+
+def test_cedar_is_not_guessed(home: Path, guard: Guard, authority: Authority, clock: Any) -> None:
+    """What Cedar was not asked about, or refused, is never told as allowed."""
+    text = POLICY + (
+        "cedar: |\n  permit(principal, action, resource);\n"
+        '  forbid(principal, action, resource == Tool::"free");\n'
+    )
+    policy = load(text)
+    with Guard.open(home, policy=policy, clock=clock) as other:
+        make_calls(other, other.login(authority.issue("claims-agent")))
+        wider = text.replace("tools: [read]", "tools: [read, drop]").replace(
+            "{table:", "{t: {}, table:"
+        )
+        for proposed in (text, wider.replace("t: {}, ", ""), text + "\n"):
+            _, found = replay(
+                observed_calls(other.records()),
+                load_document(proposed)[0],
+                earlier=lambda _: load_document(text)[0],
+            )
+            assert not [d for d in found if d.before == "deny" and d.after == "allow"]
+
+
+def test_agent_that_was_unknown(guard: Guard, authority: Authority) -> None:
+    """A deny rule that looks at values was never asked about an agent without a section."""
+    guard_text = guard.policy.text.replace("  analytics-agent: {}\n", "")
+    unknown = Guard(
+        store=guard._store, policy=load(guard_text), audience=guard.audience, clock=guard._clock
+    )
+    session = unknown.login(authority.issue("analytics-agent"))
+    with pytest.raises(AccessDenied, match="unknown_agent"):
+        unknown.admit(ToolCall("free", {"x": "sk-1"}), session=session)
+    proposed = guard_text.replace(
+        "deny:", "  analytics-agent: {grants: [{tools: [free], unknown_args: allow}]}\ndeny:"
+    )
+    _, found = replay(
+        observed_calls(unknown.records()),
+        load_document(proposed)[0],
+        earlier=lambda _: load_document(guard_text)[0],
+    )
+    assert [(d.before, d.after) for d in found] == [("deny", "unknown")]
+
+
+@pytest.mark.parametrize("value", ["true", "1.0", "'1'"])
+def test_values_of_other_types(guard: Guard, session: Session, value: str) -> None:
+    """`1`, `1.0`, `true` and `"1"` are different conditions."""
+    text = POLICY.replace("args: {x: {}}", "args: {x: {enum: [1]}}")
+    other = Guard(
+        store=guard._store, policy=load(text), audience=guard.audience, clock=guard._clock
+    )
+    again = other.login(_token(guard))
+    other.admit(ToolCall("free", {"x": 1}), session=again).settle()
+    _, found = replay(
+        observed_calls(guard.records()),
+        load_document(text.replace("enum: [1]", f"enum: [{value}]"))[0],
+        earlier=lambda _: load_document(text)[0],
+    )
+    assert [(d.before, d.after) for d in found] == [("allow", "unknown")]
+
+
+class TestSuggestionInEnforceMode:
+    def test_refused_calls_are_left_out(self, guard: Guard, session: Session) -> None:
+        """What did not run, and what a person was asked about, is said and not granted."""
+        make_calls(guard, session)
+        text = suggest_grants(observed_calls(guard.records()), "claims-agent")
+        assert '# left out, 1 times: tool "drop": it was refused (no_grant)' in text
+        assert '"pay": a person is asked about it' in text
+        assert 'tools: ["drop"]' not in text
+        assert 'tools: ["pay"]' not in text
+
+
+class TestNamesLikePatterns:
+    @pytest.fixture
+    def policy_text(self) -> str:
+        return "version: 1\nmode: shadow\nagents: {claims-agent: {}}\n"
+
+    def test_left_out(self, guard: Guard, session: Session) -> None:
+        """A tool or model whose name is a pattern in a policy cannot be granted by it."""
+        for action in (
+            ToolCall("**"),
+            ToolCall("a.*"),
+            ModelCall("**"),
+            ModelCall("@x"),
+            ToolCall("null", {"null": 1}),
+        ):
+            guard.admit(action, session=session).settle()
+        text = suggest_grants(observed_calls(guard.records()), "claims-agent")
+        assert text.count("take its name for a pattern") == 4
+        policy = load(f"version: 1\n{text}")
+        rules = policy.agents["claims-agent"]
+        assert not rules.grants.matching("anything")
+        assert not rules.models.matching("anything")
