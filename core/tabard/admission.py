@@ -32,8 +32,8 @@ _NOBODY = '"agent":null,"session":null'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What is still to be written about a call that has ended."""
+class Event:
+    """Something no decision hangs on, still to be written: for most, how a call has ended."""
 
     kind: str
     fields: str
@@ -70,7 +70,7 @@ class Admissions:
         self._store = store
         self._policies = policies
         self._clock = clock
-        self._unwritten: deque[Outcome] = deque()
+        self._unwritten: deque[Event] = deque()
 
     def admit(self, judged: Judgement) -> Admission:
         """Put a call on record, and set aside what it needs.
@@ -79,7 +79,7 @@ class Admissions:
             PolicyChanged: It was judged by a policy that is no longer in force.
             StoreError: The store failed; nothing is kept.
         """
-        late: list[Outcome] = []
+        late: list[Event] = []
         try:
             with self._store.transaction(judged.now) as transaction:
                 if not self._policies.is_in_force(judged.policy, transaction):
@@ -137,20 +137,20 @@ class Admissions:
             why += "," + judged.charge.field()
         return transaction.append(f"{action.kind}.decision", f"{who},{what},{why}")
 
-    def _write_late(self, transaction: Transaction, late: list[Outcome]) -> None:
+    def _write_late(self, transaction: Transaction, late: list[Event]) -> None:
         while self._unwritten:
             late.append(self._unwritten.popleft())
             _write(late[-1], transaction)
 
-    def write(self, outcome: Outcome) -> None:
-        """Put an outcome on record; if that fails, before the next admission."""
+    def write(self, event: Event) -> None:
+        """Put an event on record; if that fails, before the next admission."""
         try:
             with self._store.transaction(read_clock(self._clock)) as transaction:
-                _write(outcome, transaction)
+                _write(event, transaction)
         except Exception as error:
             # The next admission writes it first, or is refused: nothing runs unlogged meanwhile.
-            self._unwritten.append(outcome)
-            complain("an outcome could not be recorded yet: %s", error)
+            self._unwritten.append(event)
+            complain("an event could not be recorded yet: %s", error)
 
 
 def first_dead(session: Session, liveness: Callable[..., Liveness]) -> Verdict | None:
@@ -214,7 +214,7 @@ def _take(judged: Judgement, found: Admission, transaction: Transaction) -> None
         transaction.hold(Hold(call=found.call, amount=charge.amount, keys=keys, expires=expires))
 
 
-def _write(outcome: Outcome, transaction: Transaction) -> None:
-    if outcome.settlement is not None:
-        transaction.settle(outcome.settlement.call, outcome.settlement.amount)
-    transaction.append(outcome.kind, outcome.fields)
+def _write(event: Event, transaction: Transaction) -> None:
+    if event.settlement is not None:
+        transaction.settle(event.settlement.call, event.settlement.amount)
+    transaction.append(event.kind, event.fields)

@@ -9,11 +9,11 @@ from tabard.approval import ApprovalRequest, new_request_id
 from tabard.audit.fields import commit_to
 from tabard.errors import NotPermitted
 from tabard.policy import Decision
-from tabard.policy.terms import Approval
 from tabard.verdict import Verdict
 
 if TYPE_CHECKING:
     from tabard.judge import Judgement
+    from tabard.policy.terms import Approval
     from tabard.session import Session
     from tabard.store import Transaction
 

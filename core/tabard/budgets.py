@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tabard.audit.fields import encode
 from tabard.budget.ledger import Balance
@@ -23,10 +23,12 @@ from tabard.home import Home
 from tabard.identity import Agent, SpiffeId
 from tabard.identity.agent import find_agent
 from tabard.meter import key_of
-from tabard.policy import Policy
-from tabard.policy.terms import BudgetLimit
 from tabard.revocation import explain
 from tabard.store import SqliteStore, Store
+
+if TYPE_CHECKING:
+    from tabard.policy import Policy
+    from tabard.policy.terms import BudgetLimit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

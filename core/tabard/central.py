@@ -10,16 +10,19 @@ policies.rollback(author="mia")
 from __future__ import annotations
 
 import os
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock, system_clock
 from tabard.errors import ConfigurationError
 from tabard.home import Home
-from tabard.policy import Policy, load
+from tabard.policy import load
 from tabard.policy.change import PolicyChange
 from tabard.policy.difference import describe_difference
 from tabard.store import SqliteStore, Store
+
+if TYPE_CHECKING:
+    from tabard.policy import Policy
 
 
 class Policies:

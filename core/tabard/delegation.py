@@ -14,10 +14,11 @@ from tabard.actions import Action, Delegation, ModelCall
 from tabard.errors import ConfigurationError, GuardUnavailable
 from tabard.identity import Agent, VerifiedToken
 from tabard.identity.token import MAX_LIFETIME, new_token_id
-from tabard.policy import Decision, Policy, decide
+from tabard.policy import Decision, decide
 from tabard.policy.patterns import NamePattern
 
 if TYPE_CHECKING:
+    from tabard.policy import Policy
     from tabard.session import Session
     from tabard.store import Transaction
 

@@ -14,38 +14,42 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from tabard.actions import Action, Delegation
-from tabard.admission import Admissions, Outcome, PolicyChanged, first_dead
+from tabard.actions import Action
+from tabard.admission import Admissions, Event, PolicyChanged, first_dead
 from tabard.approvals import Approvals
 from tabard.arguments import plain_arguments
 from tabard.audit import Verification, verify_log
-from tabard.audit.fields import outcome_field, pseudonym
-from tabard.budget import ListPricer, Pricer, TokenUsage
-from tabard.clock import Clock, read_clock, system_clock
+from tabard.audit.fields import Outcome, pseudonym
+from tabard.budget import ListPricer, Pricer
+from tabard.clock import Clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
-from tabard.delegation import Mandate, delegated_facts, issued_in
-from tabard.errors import ApprovalRequired, ConfigurationError, GuardUnavailable, StoreError
+from tabard.delegation import Mandate
+from tabard.errors import ApprovalRequired, ConfigurationError, StoreError
 from tabard.failing import FailingClosed, name_of
 from tabard.federation import Federation
+from tabard.handover import Handover
 from tabard.home import Home
 from tabard.identity import Agent, SpiffeId
-from tabard.identity.agent import find_agent
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge
-from tabard.login import Credential, Identified, identify
+from tabard.login import Credential, identify
 from tabard.meter import Meter
 from tabard.permit import Permit
-from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource
-from tabard.policy import Decision, Policy, load
+from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource, read_policy
+from tabard.policy import Decision
 from tabard.protection import protect_function
 from tabard.session import Session, current_session
+from tabard.settlement import Settlements
 from tabard.store import SqliteStore, Store
 from tabard.trust import Trust
-from tabard.verdict import UNREGISTERED, Verdict
+from tabard.verdict import Verdict
 from tabard.waiting import Waiting
+
+if TYPE_CHECKING:
+    from tabard.policy import Policy
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -77,13 +81,15 @@ class Guard:
         self._policies: PolicySource = (
             CentralPolicy(store) if policy is None else PinnedPolicy(policy)
         )
-        self._meter = Meter(pricer or ListPricer())
+        meter = Meter(pricer or ListPricer())
         trust = Trust(store, Federation(store, clock), clock)
         self._verifier = CredentialVerifier(trust, store, audience=audience, clock=clock)
         self._judge = Judge(
-            policies=self._policies, verifier=self._verifier, meter=self._meter, clock=clock
+            policies=self._policies, verifier=self._verifier, meter=meter, clock=clock
         )
         self._admissions = Admissions(store=store, policies=self._policies, clock=clock)
+        self._settlements = Settlements(self._admissions, meter, clock)
+        self._handover = Handover(self, store, self._judge, clock)
         remember(self)
 
     @property
@@ -122,8 +128,7 @@ class Guard:
             ConfigurationError: The home or the policy is missing or not usable.
         """
         place = Home.locate(home)
-        source = policy if policy is not None else os.environ.get("TABARD_POLICY")
-        compiled = source if isinstance(source, Policy) else load(source) if source else None
+        compiled = read_policy(policy)
         store = SqliteStore(place.database)
         return cls(
             store=store,
@@ -240,44 +245,7 @@ class Guard:
         proof: str | None = None,
     ) -> Session:
         """Open the session of an agent that works for another; for `Session.delegate`."""
-        with FailingClosed("delegate"):
-            agents, now = self._store.agents(), read_clock(self._clock)
-        known = self._taker(agents, agent, session, proof)
-        facts = delegated_facts(session, known, ttl=ttl, now=now)
-        with (
-            FailingClosed("delegate"),
-            self.admit(_handed_over(known, mandate, ttl), session=session, proof=proof),
-        ):
-            with self._store.transaction(now) as transaction:
-                facts = issued_in(transaction, facts, now)
-                child = Session(
-                    guard=self,
-                    found=Identified(agent=known, token=facts, source=None, now=now),
-                    scope=session.scope,
-                    on_behalf_of=session.on_behalf_of,
-                    parent=session,
-                    mandate=mandate,
-                )
-                dead = first_dead(child, transaction.liveness)
-                if dead is not None:
-                    raise dead.refusal(agent=child.spiffe_id, action="delegate")
-                transaction.append("session.open", child.fields())
-            self._judge.sessions.add(child)
-        return child
-
-    def _taker(
-        self,
-        agents: list[Agent],
-        agent: str | SpiffeId | Agent,
-        session: Session,
-        proof: str | None,
-    ) -> Agent:
-        """Who takes over. An attempt with a name nobody bears is on record, like any other."""
-        name = agent.name if isinstance(agent, Agent) else str(agent)
-        if any(name in (one.name, str(one.spiffe_id)) for one in agents):
-            return find_agent(agents, agent)
-        self.admit(Delegation(name), session=session, proof=proof).fail("unregistered")
-        raise UNREGISTERED.refusal(agent=None, action=name)
+        return self._handover.hand_over(session, agent, mandate=mandate, ttl=ttl, proof=proof)
 
     def check(
         self, action: Action, *, session: Session | None = None, proof: str | None = None
@@ -294,28 +262,9 @@ class Guard:
         except StoreError as error:
             return Verdict.undecidable(error.code, "the store failed").decision
 
-    def end_call(
-        self, permit: Permit, outcome: Mapping[str, object], usage: Mapping[str, int]
-    ) -> None:
+    def end_call(self, permit: Permit, outcome: Outcome) -> None:
         """Put an outcome on record, and settle what was held for the call; for `Permit`."""
-        charge, settlement, cost = permit.charge, None, None
-        if charge is not None:
-            settlement, estimated = self._meter.settlement(
-                charge, permit.call, permit.action, TokenUsage.read(usage), self._time(permit)
-            )
-            cost = {
-                "amount": settlement.amount,
-                "currency": charge.tariff.currency,
-                "estimated": estimated,
-            }
-        fields = outcome_field(permit.action, permit.call, outcome, usage, cost)
-        self._admissions.write(
-            Outcome(
-                kind=f"{permit.action.kind}.outcome",
-                fields=f"{permit.session.fields()},{fields}",
-                settlement=settlement,
-            )
-        )
+        self._settlements.end_call(permit, outcome)
 
     def check_session(self, session: object) -> None:
         """Make sure that a session is one of this guard's, and at work; for `Approvals`.
@@ -326,16 +275,9 @@ class Guard:
         """
         self._judge.check_session(session)
 
-    def _time(self, permit: Permit) -> float:
-        """When a call has ended; a clock that fails now does not make it free."""
-        try:
-            return read_clock(self._clock)
-        except GuardUnavailable:
-            return permit.session.seen_at
-
     def write_event(self, kind: str, fields: str) -> None:
         """Put something on record that no decision hangs on; for `Session`."""
-        self._admissions.write(Outcome(kind=kind, fields=fields))
+        self._admissions.write(Event(kind=kind, fields=fields))
 
     @overload
     def protect(self, function: _Function, *, name: str | None = None) -> _Function: ...
@@ -402,17 +344,6 @@ class Guard:
             return pseudonym(self._store.secret, user)
         except UnicodeEncodeError:
             raise ConfigurationError("on_behalf_of: the id holds half a character") from None
-
-
-def _handed_over(agent: Agent, mandate: Mandate, ttl: float) -> Delegation:
-    facts = mandate.facts()
-    models = facts["models"]
-    return Delegation(
-        agent.name,
-        tools=tuple(facts["tools"] or ()),
-        models=None if models is None else tuple(models),
-        ttl=ttl,
-    )
 
 
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:

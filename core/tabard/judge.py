@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.arguments import plain_arguments
@@ -18,7 +19,6 @@ from tabard.login import renew
 from tabard.meter import Charge, Meter
 from tabard.notice import complain
 from tabard.policies import PolicySource
-from tabard.policy import Policy
 from tabard.session import Session
 from tabard.verdict import (
     FOREIGN_SESSION,
@@ -30,6 +30,9 @@ from tabard.verdict import (
     UNEXPECTED_PROOF,
     Verdict,
 )
+
+if TYPE_CHECKING:
+    from tabard.policy import Policy
 
 _KINDS = (ToolCall, ModelCall, Retrieval, Delegation)
 _NOTHING: Mapping[str, object] = {}
@@ -121,24 +124,23 @@ class Judge:
         except AccessDenied as refusal:
             return replace(judged, verdict=Verdict.of(refusal))
         verdict = self._decide(action, session, judged.policy, now)
-        return self._price(
-            Judgement(verdict, action, judged.arguments, session, now, judged.policy, held)
+        verdict, charge = self._price(session, action, verdict, judged.policy, now)
+        return Judgement(
+            verdict, action, judged.arguments, session, now, judged.policy, held, charge
         )
 
-    def _price(self, judged: Judgement) -> Judgement:
+    def _price(
+        self, session: Session, action: Action, verdict: Verdict, policy: Policy, now: float
+    ) -> tuple[Verdict, Charge | None]:
         """Work out what an allowed call may cost, where a budget pays for it."""
-        session, decision = judged.session, judged.verdict.decision
-        if session is None or decision.terms is None or not decision.terms.budgets:
-            return judged
+        terms = verdict.decision.terms
+        if terms is None or not terms.budgets:
+            return verdict, None
         try:
-            charge = self._meter.estimate(
-                session, judged.action, decision.terms, judged.policy.tariff, judged.now
-            )
+            return verdict, self._meter.estimate(session, action, terms, policy.tariff, now)
         except BudgetExceeded as refusal:
-            rule = decision.terms.budgets[0].rule
-            verdict = judged.verdict.beyond(refusal.code, rule, refusal.reason)
-            return replace(judged, verdict=verdict)
-        return replace(judged, charge=charge)
+            rule = terms.budgets[0].rule
+            return verdict.beyond(refusal.code, rule, refusal.reason), None
 
     def check_session(self, session: object) -> None:
         """Make sure that a session is one of ours, and at work; for what is no call.

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tabard.actions import Action, ModelCall
-from tabard.audit.fields import encode
+from tabard.audit.fields import quote
 from tabard.budget import Pricer, TokenUsage, format_amount
 from tabard.budget.ledger import Settlement, Window
 from tabard.budget.periods import period_key
+from tabard.budget.pricing import Sum
 from tabard.errors import BudgetExceeded
 from tabard.notice import complain
-from tabard.policy.tariff import Sum, Tariff
-from tabard.policy.terms import BudgetLimit, Terms
 
 if TYPE_CHECKING:
     from tabard.identity import Agent
+    from tabard.policy.tariff import Tariff
+    from tabard.policy.terms import BudgetLimit, Terms
     from tabard.session import Session
 
 
@@ -38,13 +39,11 @@ class Charge:
 
     def field(self) -> str:
         """The member `charge` of a decision record."""
-        facts = {
-            "held": self.amount,
-            "currency": self.tariff.currency,
-            "basis": self.basis,
-            "windows": [window.key for window in self.windows],
-        }
-        return f'"charge":{encode(facts)}'
+        windows = ",".join(quote(window.key) for window in self.windows)
+        return (
+            f'"charge":{{"held":{self.amount},"currency":{quote(self.tariff.currency)},'
+            f'"basis":{quote(self.basis)},"windows":[{windows}]}}'
+        )
 
     def describe(self, window: Window) -> str:
         """One sentence for a window that has no room for it."""

@@ -6,19 +6,26 @@ A logging handler is somebody else's code. What it raises must not leave a hook:
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-_log = logging.getLogger("tabard")
+if TYPE_CHECKING:
+    from logging import Logger
 
 
 def warn(message: str, *facts: object) -> None:
     """Log what passes by itself."""
     with suppress(Exception):
-        _log.warning(message, *facts)
+        _log().warning(message, *facts)
 
 
 def complain(message: str, *facts: object) -> None:
     """Log what somebody should look at."""
     with suppress(Exception):
-        _log.error(message, *facts)
+        _log().error(message, *facts)
+
+
+def _log() -> Logger:
+    import logging
+
+    return logging.getLogger("tabard")

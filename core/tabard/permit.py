@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tabard.actions import Action
+from tabard.audit.fields import Outcome
 
 if TYPE_CHECKING:
     from tabard.guard import Guard
@@ -72,7 +73,7 @@ class Permit:
             False when the call had an outcome already. Never raises: if the record cannot be
             written now, it is written before any other call is admitted.
         """
-        return self._end({"status": "ok"}, usage)
+        return self._end(None, usage)
 
     def fail(self, error: BaseException | str, *, usage: Mapping[str, int] | None = None) -> bool:
         """Record that the call has failed; keeps the error's type, never its text.
@@ -86,20 +87,20 @@ class Permit:
             False when the call had an outcome already.
         """
         kind = error if isinstance(error, str) else type(error).__name__
-        return self._end({"status": "error", "error_type": kind[:100]}, usage)
+        return self._end(kind, usage)
 
-    def _end(self, outcome: dict[str, object], usage: Mapping[str, int] | None) -> bool:
+    def _end(self, failure: str | None, usage: Mapping[str, int] | None) -> bool:
         with self.session.lock:
             if not self._open:
                 return False
             self._open = False
-        outcome["duration_ms"] = (time.monotonic_ns() - self._started) // 10_000 / 100
+        taken = (time.monotonic_ns() - self._started) // 10_000 / 100
         counts = {
             name: count
             for name, count in (usage if isinstance(usage, Mapping) else {}).items()
             if type(count) is int and 0 <= count <= _MOST_COUNTED
         }
-        self._guard.end_call(self, outcome, counts)
+        self._guard.end_call(self, Outcome(failure=failure, duration_ms=taken, usage=counts))
         return True
 
     def __enter__(self) -> Self:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tabard.errors import ConfigurationError, StoreError
-from tabard.policy import Policy, load
+from tabard.policy import load
 from tabard.store import Store, Transaction
+
+if TYPE_CHECKING:
+    from tabard.policy import Policy
 
 
 class PolicySource(Protocol):
@@ -37,6 +41,23 @@ class PinnedPolicy:
             transaction.keep_policy(policy.digest, policy.text)
             self._kept = True
         return True
+
+
+def read_policy(source: str | os.PathLike[str] | Policy | None) -> Policy | None:
+    """A policy as an operator gives it: compiled, a path, or YAML text; default `$TABARD_POLICY`.
+
+    Returns:
+        None when there is none: then the central one decides.
+
+    Raises:
+        ConfigurationError: It is not usable.
+    """
+    from tabard.policy.rules import Policy
+
+    if isinstance(source, Policy):
+        return source
+    text = source if source is not None else os.environ.get("TABARD_POLICY")
+    return load(text) if text else None
 
 
 class CentralPolicy:

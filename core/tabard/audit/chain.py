@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 GENESIS = "0" * 64
 """What the first record of a writer names as its predecessor."""
@@ -55,9 +56,8 @@ class Chain:
         """
         noise = os.urandom(26).hex()
         record_id = _uuid7(now, noise[32:])
-        stamp = datetime.fromtimestamp(now, UTC).isoformat(timespec="microseconds")[:26] + "Z"
         body = (
-            f'{{"v":{FORMAT},"type":"{kind}","id":"{record_id}","ts":"{stamp}",'
+            f'{{"v":{FORMAT},"type":"{kind}","id":"{record_id}","ts":"{timestamp(now)}",'
             f'"mono_ns":{time.monotonic_ns()},"w":"{self.writer}","n":{self._next},'
             f'"p":"{self._previous}","r":"{noise[:32]}",{fields}}}'
         )
@@ -72,6 +72,24 @@ class Chain:
     def rollback(self) -> None:
         """Forget what was linked since the last commit: those records do not exist."""
         self._next, self._previous = self._committed
+
+
+def timestamp(now: float) -> str:
+    """A moment (POSIX seconds) as RFC 3339 writes it, in UTC, to the microsecond."""
+    second = int(now // 1)
+    return f"{_second(second)}.{int((now - second) * 1_000_000):06d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    """The part that many records share."""
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19]
+
+
+def first_id(second: int) -> str:
+    """What no id of a record from an earlier second comes after."""
+    millis = f"{second * 1000:012x}"
+    return f"{millis[:8]}-{millis[8:]}"
 
 
 def _uuid7(now: float, noise: str) -> str:

@@ -9,9 +9,9 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.actions import Action
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from tabard.policy.terms import DataUse, Terms
 
 _MAX_NAME = 200
+_MAX_KIND = 100
 _ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 encode = json.JSONEncoder(separators=(",", ":")).encode
 """Writes compact ASCII JSON."""
 
-_quote = lru_cache(maxsize=4096)(encode)
-"""The same for the few texts that a policy says again and again."""
+quote = lru_cache(maxsize=4096)(encode)
+"""The same for texts that are said again and again; never for an argument's value."""
 
 _encode_sorted = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 
@@ -94,25 +95,63 @@ def _types(arguments: Mapping[str, object]) -> dict[str, str]:
     }
 
 
+class FinalCost(NamedTuple):
+    """What a call has cost in the end.
+
+    Attributes:
+        amount: Nano-units.
+        currency: ISO 4217.
+        estimated: Whether its usage is not known, so that this is the most it can have cost.
+    """
+
+    amount: int
+    currency: str
+    estimated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a call has ended.
+
+    Attributes:
+        failure: The kind of its error; None when it went well.
+        duration_ms: How long it took.
+        usage: Tokens by kind, as far as they were reported.
+    """
+
+    failure: str | None
+    duration_ms: float
+    usage: Mapping[str, int]
+
+
 def outcome_field(
     action: Action,
     call: str,
-    outcome: Mapping[str, object],
-    usage: Mapping[str, int],
-    cost: Mapping[str, object] | None = None,
+    outcome: Outcome,
+    cost: FinalCost | None = None,
 ) -> str:
     """The members of an outcome record: the call, the action, how it ended, what it took."""
+    failure, usage = outcome.failure, outcome.usage
+    ended = '"status":"ok"'
+    if failure is not None:
+        ended = f'"status":"error","error_type":{quote(failure[:_MAX_KIND])}'
+    ended += f',"duration_ms":{outcome.duration_ms}'
     used = f',"usage":{encode(usage)}' if usage else ""
-    used += f',"cost":{encode(cost)}' if cost else ""
-    return f'"call":"{call}",{_action_head(action)}}},"outcome":{encode(outcome)}{used}'
+    if cost is not None:
+        estimated = "true" if cost.estimated else "false"
+        used += (
+            f',"cost":{{"amount":{cost.amount},"currency":{quote(cost.currency)},'
+            f'"estimated":{estimated}}}'
+        )
+    return f'"call":"{call}",{_action_head(action)}}},"outcome":{{{ended}}}{used}'
 
 
 def decision_field(decision: Decision, policy_digest: str) -> str:
     """The member `decision` of a record."""
-    rule = "null" if decision.rule is None else _quote(decision.rule)
+    rule = "null" if decision.rule is None else quote(decision.rule)
     return (
-        f'"decision":{{"effect":"{decision.effect}","code":{_quote(decision.code)},"rule":{rule},'
-        f'"reason":{_quote(decision.reason)},"mode":"{decision.mode}","policy":"{policy_digest}"}}'
+        f'"decision":{{"effect":"{decision.effect}","code":{quote(decision.code)},"rule":{rule},'
+        f'"reason":{quote(decision.reason)},"mode":"{decision.mode}","policy":"{policy_digest}"}}'
         f"{_data_field(decision.terms)}"
     )
 

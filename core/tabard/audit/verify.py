@@ -5,43 +5,14 @@ What a chain alone cannot show is listed in every answer (`Verification.not_prov
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Protocol
 
-from tabard.audit.chain import FORMAT, GENESIS, leaf_hash
+from tabard.audit.chain import GENESIS, leaf_hash
+from tabard.audit.stored import StoredRecord
 from tabard.errors import AuditError
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRecord:
-    """One row of the log as it lies in the store.
-
-    Attributes:
-        index: Its position, 1 for the first.
-        body: The exact stored bytes.
-        leaf: The stored hash of `body`.
-    """
-
-    index: int
-    body: bytes
-    leaf: bytes
-
-    def parse(self) -> dict[str, Any]:
-        """The record's members.
-
-        Raises:
-            AuditError: The bytes are not a record.
-        """
-        try:
-            fields = json.loads(self.body, object_pairs_hook=_without_duplicates)
-        except (ValueError, RecursionError):
-            fields = None
-        if not isinstance(fields, dict) or fields.get("v") != FORMAT:
-            raise AuditError(f"entry {self.index} is not a record", entry=self.index)
-        return fields
 
 
 class Log(Protocol):
@@ -132,13 +103,6 @@ def _check_bytes(record: StoredRecord) -> dict[str, Any]:
             entry=record.index,
         )
     return record.parse()
-
-
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate member")
-    return members
 
 
 def _check_link(

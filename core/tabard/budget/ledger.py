@@ -8,7 +8,7 @@ from typing import Literal
 HOLD_LIFETIME = 900
 """Seconds after which a call that nothing was heard of is charged in full."""
 
-HoldState = Literal["open", "settled", "expired"]
+HoldState = Literal["open", "expired"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

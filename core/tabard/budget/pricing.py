@@ -33,6 +33,19 @@ class Cost:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What a call costs, in the currency of the policy.
+
+    Attributes:
+        amount: Nano-units, rounded up once, at the end.
+        basis: The price and the exchange rate it rests on, for the record.
+    """
+
+    amount: int
+    basis: str
+
+
 class Pricer(Protocol):
     """Knows what models cost."""
 

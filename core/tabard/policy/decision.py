@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
 from tabard.identity.agent import Agent
 from tabard.policy.constraints import MAX_SUBJECT
-from tabard.policy.rules import AgentRules, GrantRule, Mode, Policy, Prohibition
-from tabard.policy.terms import Approval, Terms
+
+if TYPE_CHECKING:
+    from tabard.policy.rules import AgentRules, GrantRule, Mode, Policy, Prohibition
+    from tabard.policy.terms import Approval, Terms
 
 _NO_SCOPE: Mapping[str, object] = {}
 
@@ -88,7 +90,15 @@ def decide(
             decision = _deny(rules.mode, "cedar", *narrowed)
     terms = _terms(rules, action)
     if terms is not None and (decision.effect != "deny" or decision.permits):
-        return replace(decision, terms=terms)
+        return Decision(
+            effect=decision.effect,
+            code=decision.code,
+            rule=decision.rule,
+            reason=decision.reason,
+            mode=decision.mode,
+            approvals=decision.approvals,
+            terms=terms,
+        )
     return decision
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tabard.budget.money import MAX_CALL, round_up
-from tabard.budget.pricing import Cost, ModelPrice, Pricer
+from tabard.budget.pricing import Cost, ModelPrice, Pricer, Sum
 from tabard.budget.usage import TokenUsage
 from tabard.policy.names import NameIndex
 
@@ -25,19 +25,6 @@ class PinnedRate:
     rate: Fraction
     since: float
     day: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """What a call costs.
-
-    Attributes:
-        amount: Nano-units, rounded up once, at the end.
-        basis: The price and the exchange rate it rests on, for the record.
-    """
-
-    amount: int
-    basis: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from tabard.approval import ApprovalRequest, State
-from tabard.audit.verify import StoredRecord
 from tabard.budget.ledger import Balance, Hold, Window
 from tabard.identity.agent import Agent, Liveness, Status
 from tabard.identity.api_key import ApiKey
 from tabard.identity.issuer_key import IssuerKey
 from tabard.identity.trusted_domain import TrustedDomain
 from tabard.policy.change import PolicyChange
+
+if TYPE_CHECKING:
+    from tabard.audit.stored import StoredRecord
 
 
 class Transaction(Protocol):

@@ -6,7 +6,8 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from tabard.budget.ledger import Balance, Hold, Window
+from tabard.audit.chain import first_id
+from tabard.budget.ledger import HOLD_LIFETIME, Balance, Hold, Window
 
 _SWEPT_AT_ONCE = 100
 """Expired holds charged in one transaction; the next one goes on."""
@@ -56,24 +57,22 @@ class LedgerRows:
         A hold that was charged in full because nothing was heard of the call is put right.
         """
         row = self._db.execute(
-            "SELECT amount, keys, state FROM hold WHERE call = ? AND state != 'settled'", (call,)
+            "DELETE FROM hold WHERE call = ? RETURNING amount, keys, state", (call,)
         ).fetchone()
         if row is None:
             return False
         amount, keys, state = row
-        self._db.execute(
-            "UPDATE hold SET state = 'settled', actual = ? WHERE call = ?", (actual, call)
-        )
         held, charged = (amount, 0) if state == "open" else (0, amount)
         self._move(json.loads(keys), spent=actual - charged, held=-held)
         return True
 
     def sweep(self) -> list[Hold]:
         """Charge calls in full that nothing was heard of in time; returns them."""
+        now = int(self._now)
         rows = self._db.execute(
             "SELECT call, amount, keys, expires FROM hold "
-            "WHERE state = 'open' AND expires <= ? LIMIT ?",
-            (int(self._now), _SWEPT_AT_ONCE),
+            "WHERE call < ? AND state = 'open' AND expires <= ? LIMIT ?",
+            (first_id(now - HOLD_LIFETIME + 1), now, _SWEPT_AT_ONCE),
         ).fetchall()
         swept = []
         for call, amount, keys, expires in rows:

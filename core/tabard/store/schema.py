@@ -175,6 +175,14 @@ CREATE INDEX refused_by_expiry ON refused (expires);
 """
 
 
+_SHORT_HOLDS = """
+-- A settled hold is of no more use: the outcome record says what the call has cost. What is left is
+-- little, and the ids of calls begin with their time, so that no index is needed to find the old.
+DELETE FROM hold WHERE state = 'settled';
+DROP INDEX hold_by_expiry;
+"""
+
+
 _STEPS = (
     ("0001_identity_and_record", _TABLES),
     ("0002_revocation", _REVOCATION),
@@ -182,6 +190,7 @@ _STEPS = (
     ("0004_trust", _TRUST),
     ("0005_policy", _POLICY),
     ("0006_joined", _JOINED),
+    ("0007_short_holds", _SHORT_HOLDS),
 )
 VERSION = len(_STEPS)
 """`PRAGMA user_version` of a database with every step applied."""

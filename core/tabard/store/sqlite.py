@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from tabard.approval import ApprovalRequest
 from tabard.audit.chain import Chain
-from tabard.audit.verify import StoredRecord
+from tabard.audit.stored import StoredRecord
 from tabard.budget.ledger import Balance
 from tabard.clock import system_clock
 from tabard.errors import ConfigurationError, StoreError

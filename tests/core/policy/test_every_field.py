@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 
 from tabard import Action, Agent, Authority, Decision, Delegation, Guard, ModelCall, ToolCall
 from tabard.budget import Cost, TokenUsage
+from tabard.budget.pricing import Sum
 from tabard.policy import Policy, decide, load
 from tabard.policy.document import Document
-from tabard.policy.tariff import Sum
 
 NOW = 1_800_000_000.0  # Friday 2027-01-15 08:00:00 UTC
 
