@@ -20,6 +20,7 @@ from tabard.notice import complain
 from tabard.verdict import PROOF_REPLAYED, Verdict, verdict_on
 
 if TYPE_CHECKING:
+    from tabard.audit.chain import SessionCount
     from tabard.identity.agent import Liveness
     from tabard.judge import Judgement
     from tabard.policies import PolicySource
@@ -37,6 +38,7 @@ class Event:
 
     kind: str
     fields: str
+    count: SessionCount | None = None
     settlement: Settlement | None = None
 
 
@@ -135,7 +137,8 @@ class Admissions:
             why += "," + approval_field(found.answer.request)
         if judged.charge is not None and found.verdict.permits:
             why += "," + judged.charge.field()
-        return transaction.append(f"{action.kind}.decision", f"{who},{what},{why}")
+        count = None if session is None else session.count
+        return transaction.append(f"{action.kind}.decision", f"{who},{what},{why}", count)
 
     def _write_late(self, transaction: Transaction, late: list[Event]) -> None:
         while self._unwritten:
@@ -217,4 +220,4 @@ def _take(judged: Judgement, found: Admission, transaction: Transaction) -> None
 def _write(event: Event, transaction: Transaction) -> None:
     if event.settlement is not None:
         transaction.settle(event.settlement.call, event.settlement.amount)
-    transaction.append(event.kind, event.fields)
+    transaction.append(event.kind, event.fields, event.count)

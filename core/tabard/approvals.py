@@ -150,4 +150,4 @@ class Approvals:
             )
         else:
             kind, facts["code"] = "approval.refused", refusal.code
-        transaction.append(kind, f'{session.fields()},"approval":{encode(facts)}')
+        transaction.append(kind, f'{session.fields()},"approval":{encode(facts)}', session.count)

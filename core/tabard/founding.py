@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tabard.clock import Clock
 from tabard.errors import ConfigurationError
-from tabard.home import Home
+from tabard.home import Home, is_there
 from tabard.identity import SpiffeId
 from tabard.issuer import Issuer
 from tabard.store import SqliteStore
@@ -30,6 +30,10 @@ def open_home(place: Home, trust_domain: str | None, clock: Clock) -> tuple[Sqli
         store = _open_store(place, trust_domain)
         issuer = Issuer(store, place, clock)
         issuer.found()
+        if not is_there(place.verifier_key):
+            from tabard.sealing import found_log  # the cryptography is needed once in a home's life
+
+            found_log(place, store.origin)
     issuer.publish()
     return store, issuer
 

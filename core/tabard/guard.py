@@ -20,8 +20,9 @@ from tabard.actions import Action
 from tabard.admission import Admissions, Event, PolicyChanged, first_dead
 from tabard.approvals import Approvals
 from tabard.arguments import plain_arguments
-from tabard.audit import Verification, verify_log
+from tabard.audit.chain import SessionCount
 from tabard.audit.fields import Outcome, pseudonym
+from tabard.background_seal import BackgroundSeal
 from tabard.budget import ListPricer, Pricer
 from tabard.clock import Clock, system_clock
 from tabard.credentials import CredentialVerifier
@@ -49,6 +50,7 @@ from tabard.verdict import Verdict
 from tabard.waiting import Waiting
 
 if TYPE_CHECKING:
+    from tabard.audit import Verification
     from tabard.policy import Policy
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -78,6 +80,7 @@ class Guard:
         self._store = store
         self._clock = clock
         self._wait = approval_wait
+        self._background: BackgroundSeal | None = None
         self._policies: PolicySource = (
             CentralPolicy(store) if policy is None else PinnedPolicy(policy)
         )
@@ -130,7 +133,7 @@ class Guard:
         place = Home.locate(home)
         compiled = read_policy(policy)
         store = SqliteStore(place.database)
-        return cls(
+        guard = cls(
             store=store,
             policy=compiled,
             audience=audience or default_audience(store.trust_domain),
@@ -138,6 +141,10 @@ class Guard:
             approval_wait=approval_wait,
             clock=clock,
         )
+        if os.access(place.sealing_key, os.R_OK):
+            guard._background = BackgroundSeal(place.path, store, clock)
+            store.on_commit = guard._background.count
+        return guard
 
     def login(
         self,
@@ -167,7 +174,7 @@ class Guard:
             )
             session = Session(guard=self, found=found, scope=bound, on_behalf_of=user)
             with self._store.transaction(found.now) as transaction:
-                transaction.append("session.open", session.fields())
+                transaction.append("session.open", session.fields(), session.count)
             self._judge.sessions.add(session)
         return session
 
@@ -275,9 +282,9 @@ class Guard:
         """
         self._judge.check_session(session)
 
-    def write_event(self, kind: str, fields: str) -> None:
+    def write_event(self, kind: str, fields: str, count: SessionCount | None = None) -> None:
         """Put something on record that no decision hangs on; for `Session`."""
-        self._admissions.write(Event(kind=kind, fields=fields))
+        self._admissions.write(Event(kind=kind, fields=fields, count=count))
 
     @overload
     def protect(self, function: _Function, *, name: str | None = None) -> _Function: ...
@@ -318,11 +325,16 @@ class Guard:
             AuditError: Naming the first entry that was changed, removed, inserted or moved.
             StoreError: The log cannot be read.
         """
+        from tabard.audit.verify import verify_log  # not needed to import tabard
+
         return verify_log(self._store)
 
     def close(self) -> None:
         """Close the log of this guard; every later call is refused."""
-        self._store.close()
+        if self._background is None:
+            self._store.close()
+        else:
+            self._background.stop()
 
     def __enter__(self) -> Self:
         """Use as `with Guard.open(...) as guard:`."""

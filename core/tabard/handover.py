@@ -65,7 +65,7 @@ class Handover:
                 dead = first_dead(child, transaction.liveness)
                 if dead is not None:
                     raise dead.refusal(agent=child.spiffe_id, action="delegate")
-                transaction.append("session.open", child.fields())
+                transaction.append("session.open", child.fields(), child.count)
             self._judge.sessions.add(child)
         return child
 

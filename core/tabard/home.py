@@ -75,6 +75,21 @@ class Home:
         return self.path / "bundle.json"
 
     @property
+    def sealing_key(self) -> Path:
+        """The private key of the log; in production it lies elsewhere, with the sealer."""
+        return self.path / "log" / "key.pem"
+
+    @property
+    def verifier_key(self) -> Path:
+        """The public key of the log, as anyone may have it."""
+        return self.path / "log.vkey"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints, outside of the database."""
+        return self.path / "checkpoints.log"
+
+    @property
     def exists(self) -> bool:
         """Whether there is a database already.
 

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, runtime_checkable
 
+from tabard.audit.chain import SessionCount
 from tabard.audit.fields import encode
 from tabard.delegation import DEFAULT_TTL, Mandate
 from tabard.identity import Agent, SpiffeId, VerifiedToken
@@ -70,6 +71,7 @@ class Session:
         "_fields_of",
         "agent",
         "chain",
+        "count",
         "guard",
         "id",
         "lock",
@@ -104,6 +106,7 @@ class Session:
         )
         self.spiffe_id: str = str(found.agent.spiffe_id)
         self.id = os.urandom(12).hex()
+        self.count = SessionCount(self.id)
         self.guard = guard
         self.agent: Agent = found.agent
         self.scope: Mapping[str, Any] = MappingProxyType(dict(scope))
@@ -171,7 +174,8 @@ class Session:
         with self.lock:
             was_closed, self._closed = self._closed, True
         if not was_closed:
-            self.guard.write_event("session.close", self.fields())
+            self.count.closed = True
+            self.guard.write_event("session.close", self.fields(), self.count)
 
     def fields(self) -> str:
         """The members of a record that say who calls, as JSON text; made once per token."""

@@ -40,6 +40,7 @@ class Settlements:
             Event(
                 kind=f"{permit.action.kind}.outcome",
                 fields=f"{permit.session.fields()},{fields}",
+                count=permit.session.count,
                 settlement=settlement,
             )
         )

@@ -235,6 +235,12 @@ def test_home_of_the_first_version(home: Path, policy_text: str, clock: Any) -> 
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' "
         "AND name NOT IN ('meta', 'agent', 'record', '_sqlite_migrations')"
     ).fetchall()
+    database.execute("DROP VIEW entry")
+    database.execute("DROP TRIGGER record_stays")
+    database.execute(
+        "CREATE TRIGGER record_stays BEFORE DELETE ON record BEGIN SELECT raise(ABORT, 'no'); END"
+    )
+    database.execute("DELETE FROM meta WHERE name = 'log_id'")
     for (table,) in later:
         database.execute(f"DROP TABLE {table}")
     database.execute(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import weakref
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -24,6 +25,39 @@ def leaf_hash(body: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + body).digest()
 
 
+class SessionCount:
+    """Numbers the records of one session, so that a selection of them can be shown to be whole.
+
+    Attributes:
+        session: The session's id.
+        writer: The writer whose records are counted; a fork counts anew.
+        next: The number of the session's next record.
+        closed: Whether the session has ended on record.
+    """
+
+    __slots__ = ("__weakref__", "_committed", "closed", "next", "session", "writer")
+
+    def __init__(self, session: str) -> None:
+        self.session = session
+        self.writer, self.next, self.closed = "", 0, False
+        self._committed = 0
+
+    def take(self, writer: str) -> int:
+        """The number for a record of a writer."""
+        if writer != self.writer:
+            self.writer, self.next, self._committed = writer, 0, 0
+        self.next += 1
+        return self.next - 1
+
+    def commit(self) -> None:
+        """Keep the numbers taken since the last commit."""
+        self._committed = self.next
+
+    def rollback(self) -> None:
+        """Give the numbers taken since the last commit out again."""
+        self.next = self._committed
+
+
 class Chain:
     """The head of one writer's chain; advances only when its transaction was committed.
 
@@ -31,35 +65,49 @@ class Chain:
         writer: Random id of this writer: one opened store in one process.
     """
 
-    __slots__ = ("_committed", "_next", "_previous", "writer")
+    __slots__ = ("_committed", "_counted", "_next", "_open", "_previous", "writer")
 
     def __init__(self) -> None:
         self.writer = os.urandom(8).hex()
         self._next, self._previous = 0, GENESIS
         self._committed = (0, GENESIS)
+        self._counted: list[SessionCount] = []
+        self._open: weakref.WeakSet[SessionCount] = weakref.WeakSet()
 
     @property
     def empty(self) -> bool:
         """Whether nothing was written yet."""
         return self._next == 0
 
-    def link(self, kind: str, fields: str, now: float) -> tuple[str, str, bytes]:
+    @property
+    def open_sessions(self) -> dict[str, int]:
+        """How many records there are of each session that was not closed, as far as one knows."""
+        return {one.session: one.next for one in self._open if not one.closed}
+
+    def link(
+        self, kind: str, fields: str, now: float, count: SessionCount | None = None
+    ) -> tuple[str, str, bytes]:
         """Make the next record.
 
         Args:
             kind: The record's `type`, for example `tool.decision`.
             fields: The members of the record, as JSON without the braces.
             now: Wall time in POSIX seconds.
+            count: The session it belongs to, or None.
 
         Returns:
             The record's id (UUIDv7), its body as one line of ASCII JSON, and its leaf hash.
         """
         noise = os.urandom(26).hex()
+        number = ""
+        if count is not None:
+            number = f'"sn":{count.take(self.writer)},'
+            self._counted.append(count)
         record_id = _uuid7(now, noise[32:])
         body = (
             f'{{"v":{FORMAT},"type":"{kind}","id":"{record_id}","ts":"{timestamp(now)}",'
             f'"mono_ns":{time.monotonic_ns()},"w":"{self.writer}","n":{self._next},'
-            f'"p":"{self._previous}","r":"{noise[:32]}",{fields}}}'
+            f'"p":"{self._previous}","r":"{noise[:32]}",{number}{fields}}}'
         )
         leaf = leaf_hash(body.encode("ascii"))
         self._next, self._previous = self._next + 1, leaf.hex()
@@ -68,10 +116,17 @@ class Chain:
     def commit(self) -> None:
         """Keep what was linked since the last commit."""
         self._committed = (self._next, self._previous)
+        for count in self._counted:
+            self._open.add(count)
+            count.commit()
+        self._counted.clear()
 
     def rollback(self) -> None:
         """Forget what was linked since the last commit: those records do not exist."""
         self._next, self._previous = self._committed
+        for count in self._counted:
+            count.rollback()
+        self._counted.clear()
 
 
 def timestamp(now: float) -> str:

@@ -1,66 +1,208 @@
-"""`tabard audit`: what happened, and whether the log still says so."""
+"""`tabard audit`: what happened, who did it, and whether the log still says so."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 
-from tabard.audit import verify_log
+from tabard.audit.entries import (
+    Call,
+    Entry,
+    Filter,
+    calls_among,
+    find_calls,
+    find_entries,
+    read_moment,
+)
+from tabard.budget import format_amount
+from tabard.cli import proof
 from tabard.cli.output import AsJson, print_json, print_table, say
-from tabard.errors import AuditError
+from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.store import SqliteStore
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(proof.app)
+
+_POLL = 0.5
+"""Seconds between two looks of `tail --follow`."""
+
+Agent = Annotated[str | None, typer.Option(help="The agent's name or SPIFFE ID.")]
+OneSession = Annotated[str | None, typer.Option(help="The session's id.")]
+Action = Annotated[str | None, typer.Option(help="The tool, model or retriever.")]
+Verdict = Annotated[str | None, typer.Option("--decision", help="allow, deny, ask, or a code.")]
+Since = Annotated[str | None, typer.Option(help="The earliest time, e.g. 2026-11-25T09:30 (UTC).")]
+Until = Annotated[str | None, typer.Option(help="The time before which it was.")]
 
 
 @app.command()
 def tail(
     context: typer.Context,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many records.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
+    agent: Agent = None,
+    session: OneSession = None,
+    action: Action = None,
+    decision: Verdict = None,
+    since: Since = None,
+    until: Until = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the latest records; what only links them (`writer.*`) is shown by --json."""
     store = SqliteStore(Home.locate(context.obj).database)
+    wanted = Filter(
+        agent=agent,
+        session=session,
+        action=action,
+        decision=decision,
+        since=read_moment(since),
+        until=read_moment(until),
+    )
     _, last = store.extent()
-    records = deque(store.stored_records(after=max(0, last - lines)), maxlen=lines)
+    everything = wanted == Filter()
+    after = max(0, last - lines) if everything else 0
+    found = deque(find_entries(store, wanted, after=after), maxlen=lines)
     if as_json:
-        print_json({"index": record.index, **record.parse()} for record in records)
+        print_json(_as_json(entry) for entry in found)
+    else:
+        columns = ("entry", "time (UTC)", "agent", "what", "verdict", "why")
+        rows = [(e.index, *_row(e.fields)) for e in found if not e.kind.startswith("writer.")]
+        which = f"the latest {len(found)} of {last} records" if everything else "what was asked for"
+        print_table(f"among {which}", columns, rows)
+    if follow:
+        _follow(store, wanted, max(last, found[-1].index if found else 0), as_json)
+
+
+def _follow(store: SqliteStore, wanted: Filter, after: int, as_json: bool) -> None:
+    """Print records as they are written, until somebody interrupts."""
+    try:
+        while True:
+            for entry in find_entries(store, wanted, after=after):
+                after = entry.index
+                if as_json:
+                    print_json([_as_json(entry)])
+                elif not entry.kind.startswith("writer."):
+                    say("  ".join(str(cell) for cell in (entry.index, *_row(entry.fields)) if cell))
+            time.sleep(_POLL)
+    except KeyboardInterrupt:
         return
-    columns = ("entry", "time (UTC)", "agent", "what", "verdict", "why")
-    parsed = [(record.index, record.parse()) for record in records]
-    rows = [(i, *_row(r)) for i, r in parsed if not str(r.get("type")).startswith("writer.")]
-    print_table(f"among the latest {len(records)} of {last} records", columns, rows)
 
 
 @app.command()
-def verify(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check every record: nothing changed, nothing missing, nothing out of order."""
+def show(
+    context: typer.Context,
+    entry: Annotated[int, typer.Argument(min=1, help="The number of the record.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one record with everything in it."""
     store = SqliteStore(Home.locate(context.obj).database)
-    try:
-        result = verify_log(store)
-    except AuditError as error:
-        if as_json:
-            print_json([{"verified": False, "entry": error.entry, "reason": str(error)}])
-            raise typer.Exit(1) from None
-        raise
+    record = next(store.stored_records(after=entry - 1), None)
+    if record is None or record.index != entry:
+        raise ConfigurationError(f"no entry {entry} in the log")
+    found = Entry.of(record)
     if as_json:
-        facts = {
-            "verified": True,
-            "records": result.records,
-            "writers": result.writers,
-            "open_writers": list(result.open_writers),
-            "not_proven": list(result.not_proven),
-        }
-        print_json([facts])
+        print_json([_as_json(found)])
         return
-    say(f"verified: {result.records} records by {result.writers} writers, none changed or missing")
-    for writer in result.open_writers:
-        say(f"open: writer {writer} is still running, or ended without a closing record")
-    for limit in result.not_proven:
-        say(f"not proven: {limit}")
+    for name, value in (*_flat(found.fields), ("leaf", found.leaf)):
+        say(f"{name:<24} {value}")
+
+
+@app.command()
+def who(
+    context: typer.Context,
+    call: Annotated[
+        str | None,
+        typer.Argument(help="The id of a call: tabard's, the framework's or the provider's."),
+    ] = None,
+    tool: Annotated[str | None, typer.Option(help="The tool, model or retriever.")] = None,
+    since: Since = None,
+    until: Until = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which agent made a call, for whom, by which rule, at what cost, with which proof."""
+    store = SqliteStore(Home.locate(context.obj).database)
+    if (call is None) == (tool is None):
+        raise ConfigurationError("audit who: give the id of a call, or --tool with --since/--until")
+    if call is not None:
+        calls = find_calls(store, call)
+    else:
+        wanted = Filter(action=tool, since=read_moment(since), until=read_moment(until))
+        calls = calls_among(store, wanted)
+    if not calls:
+        raise ConfigurationError("no such call in the log")
+    if as_json:
+        print_json(dict(_facts(one)) for one in calls)
+        return
+    for one in calls:
+        say(f"call {one.decision.call}")
+        for name, value in _facts(one):
+            if value not in (None, "", []):
+                say(f"  {name:<16} {value}")
+
+
+def _facts(call: Call) -> Iterator[tuple[str, object]]:
+    """The answers to who made a call, one by one."""
+    decision, outcome = call.decision, call.outcome
+    yield "agent", decision.get("agent.id")
+    yield "instance", decision.get("agent.instance")
+    yield "session", decision.get("session")
+    yield "acts for", list(_actors(decision.get("act")))
+    yield "user (pseudonym)", decision.get("on_behalf_of")
+    yield "credential", f"{decision.get('cred.kind')} {decision.get('cred.jti')}"
+    yield "time", decision.get("ts")
+    yield "action", f"{decision.get('action.kind')} {decision.get('action.name')}"
+    yield "framework's id", decision.get("action.call_id")
+    yield "provider's id", outcome and outcome.get("provider_id")
+    code = decision.get("decision.code")
+    yield "decision", f"{decision.get('decision.effect')} ({code})"
+    yield "rule", decision.get("decision.rule")
+    yield "reason", decision.get("decision.reason")
+    yield "policy", decision.get("decision.policy")
+    yield "approved by", decision.get("approval.by")
+    yield "purpose", decision.get("data.purpose")
+    yield "data class", decision.get("data.data_class")
+    yield "outcome", _ending(outcome, denied=decision.get("decision.effect") == "deny")
+    cost = outcome and outcome.get("cost")
+    yield "cost", cost and format_amount(cost["amount"], cost["currency"])
+    entries = [decision.index] if outcome is None else [decision.index, outcome.index]
+    yield "entries", entries
+    yield "leaf", decision.leaf
+    yield (
+        "proof",
+        "not sealed yet: run `tabard audit checkpoint`"
+        if call.sealed is None
+        else f"sealed by the checkpoint of {call.sealed} entries; export it to prove it elsewhere",
+    )
+
+
+def _ending(outcome: Entry | None, *, denied: bool) -> str:
+    if outcome is None:
+        return "did not run" if denied else "none on record: it runs, or its process died in it"
+    error = outcome.get("outcome.error_type")
+    return "ok" if error is None else f"error ({error})"
+
+
+def _actors(act: object) -> Iterator[str]:
+    while isinstance(act, dict):
+        yield str(act.get("sub"))
+        act = act.get("act")
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    return {"index": entry.index, "leaf": entry.leaf, **entry.fields}
+
+
+def _flat(members: dict[str, Any], before: str = "") -> Iterator[tuple[str, object]]:
+    """The members of a record as dotted paths."""
+    for name, value in members.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
 
 
 def _row(record: dict[str, Any]) -> tuple[object, ...]:

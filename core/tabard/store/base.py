@@ -15,6 +15,8 @@ from tabard.identity.trusted_domain import TrustedDomain
 from tabard.policy.change import PolicyChange
 
 if TYPE_CHECKING:
+    from tabard.audit.chain import SessionCount
+    from tabard.audit.sealed import Sealed
     from tabard.audit.stored import StoredRecord
 
 
@@ -45,8 +47,8 @@ class Transaction(Protocol):
     def status(self, spiffe_id: str) -> str | None:
         """Whether an identity is `active` or `revoked`; None when it is not registered."""
 
-    def append(self, kind: str, fields: str) -> str:
-        """Add a record to the log; returns its id."""
+    def append(self, kind: str, fields: str, count: SessionCount | None = None) -> str:
+        """Add a record to the log, numbered within a session; returns its id."""
 
     def agents(self) -> list[Agent]:
         """Every registered identity, by name."""
@@ -146,6 +148,33 @@ class Transaction(Protocol):
     def apply_policy(self, digest: str, *, by: str | None) -> int:
         """Let a kept policy come into force; returns the number of the change."""
 
+    def latest_checkpoint(self) -> Sealed | None:
+        """The checkpoint that covers most."""
+
+    def add_checkpoint(self, sealed: Sealed) -> None:
+        """Keep a new checkpoint."""
+
+    def prune(self, size: int) -> int:
+        """Drop the records a checkpoint of that size covers; returns how many there were."""
+
+    def find_pseudonym(self, lookup: str) -> str | None:
+        """The pseudonym of a user, by the keyed digest of who they are."""
+
+    def add_subject(self, lookup: str, *, pseudonym: str, key: bytes) -> None:
+        """Keep a user's pseudonym, and the key for what is kept about them."""
+
+    def subject_key(self, pseudonym: str) -> bytes | None:
+        """The key for what is kept about a user; None once that was erased."""
+
+    def erase_subject(self, pseudonym: str) -> int:
+        """Forget who a pseudonym stands for, and what was kept; returns how many payloads."""
+
+    def add_payload(self, call: str, part: str, *, pseudonym: str | None, data: bytes) -> None:
+        """Keep what a call was given, or gave back; encrypted by the caller."""
+
+    def find_payload(self, call: str, part: str) -> tuple[str | None, bytes] | None:
+        """The pseudonym and the bytes of a payload."""
+
     def claim_issue_time(self, spiffe_id: str, now: int) -> int | None:
         """The `iat` for a new token: not before what is refused; None if the clock is behind."""
 
@@ -155,6 +184,7 @@ class Store(Protocol):
 
     trust_domain: str
     secret: bytes
+    origin: str
 
     def transaction(self, now: float) -> Transaction:
         """Begin a transaction at `now` (POSIX seconds, the time its records carry)."""
@@ -198,8 +228,20 @@ class Store(Protocol):
     def find_approval(self, request_id: str) -> ApprovalRequest | None:
         """One request by its id."""
 
-    def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
-        """The log from entry `after + 1` on, oldest first."""
+    def stored_records(self, *, after: int = 0, holding: str = "") -> Iterator[StoredRecord]:
+        """The log from entry `after + 1` on, oldest first; only records that hold a text."""
+
+    def leaves(self, *, after: int = 0, until: int) -> Iterator[bytes]:
+        """The stored leaf hashes of entries `after + 1` to `until`."""
+
+    def checkpoints(self) -> list[Sealed]:
+        """Every checkpoint, the one that covers least first."""
+
+    def latest_checkpoint(self, *, until: int | None = None) -> Sealed | None:
+        """The checkpoint that covers most, of those that cover no more than `until` entries."""
+
+    def pruned(self) -> Sealed | None:
+        """The checkpoint up to which records were dropped; None when all are there."""
 
     def extent(self) -> tuple[int, int]:
         """How many entries the log ever took, and the index of the last one that is there."""

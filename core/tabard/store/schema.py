@@ -183,6 +183,84 @@ DROP INDEX hold_by_expiry;
 """
 
 
+_PROOF = """
+-- Names the log for ever: two homes of one trust domain have two logs.
+INSERT INTO meta VALUES ('log_id', lower(hex(randomblob(8))));
+
+-- Signed tree heads over the first `size` records, and the full subtrees to go on from.
+CREATE TABLE checkpoint (
+    size INTEGER PRIMARY KEY,
+    note TEXT NOT NULL,
+    peaks TEXT NOT NULL,
+    sealed_at INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER checkpoint_is_final BEFORE UPDATE ON checkpoint
+BEGIN SELECT raise(ABORT, 'checkpoints are never changed'); END;
+CREATE TRIGGER checkpoint_stays BEFORE DELETE ON checkpoint
+BEGIN SELECT raise(ABORT, 'checkpoints are never deleted'); END;
+
+-- How far records were dropped because their time was over; always up to a checkpoint.
+CREATE TABLE pruned (
+    size INTEGER PRIMARY KEY REFERENCES checkpoint (size),
+    pruned_at INTEGER NOT NULL
+) STRICT;
+DROP TRIGGER record_stays;
+CREATE TRIGGER record_stays BEFORE DELETE ON record
+WHEN old.id > coalesce((SELECT max(size) FROM pruned), 0)
+BEGIN SELECT raise(ABORT, 'audit records are never deleted'); END;
+
+-- The users agents work for. Without its row nobody can tell whose a pseudonym was, or read what
+-- was encrypted with its key.
+CREATE TABLE subject (
+    lookup TEXT PRIMARY KEY,
+    pseudonym TEXT NOT NULL UNIQUE,
+    key BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Arguments and results that a policy says to keep, encrypted; no record depends on a row here.
+CREATE TABLE payload (
+    call TEXT NOT NULL,
+    part TEXT NOT NULL CHECK (part IN ('arguments', 'result')),
+    pseudonym TEXT,
+    data BLOB NOT NULL,
+    PRIMARY KEY (call, part)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX payload_by_subject ON payload (pseudonym) WHERE pseudonym IS NOT NULL;
+
+-- What people search the log by: read out of the very bytes that are evidence, so that it cannot
+-- disagree with them.
+CREATE VIEW entry AS SELECT
+    id AS entry,
+    body ->> '$.ts' AS time,
+    body ->> '$.type' AS type,
+    body ->> '$.agent.name' AS agent,
+    body ->> '$.agent.team' AS team,
+    body ->> '$.agent.environment' AS environment,
+    body ->> '$.agent.instance' AS instance,
+    body ->> '$.session' AS session,
+    coalesce(body ->> '$.call', body ->> '$.id') AS call,
+    body ->> '$.action.kind' AS kind,
+    body ->> '$.action.name' AS action,
+    body ->> '$.decision.effect' AS decision,
+    body ->> '$.decision.code' AS code,
+    body ->> '$.decision.rule' AS rule,
+    body ->> '$.decision.reason' AS reason,
+    body ->> '$.decision.mode' AS mode,
+    body ->> '$.outcome.status' AS outcome,
+    body ->> '$.outcome.error_type' AS error,
+    body ->> '$.outcome.duration_ms' AS duration_ms,
+    body ->> '$.usage.input_tokens' AS input_tokens,
+    body ->> '$.usage.output_tokens' AS output_tokens,
+    body ->> '$.cost.amount' AS cost_nano,
+    body ->> '$.cost.currency' AS currency,
+    body ->> '$.data.purpose' AS purpose,
+    body ->> '$.data.data_class' AS data_class,
+    body ->> '$.on_behalf_of' AS on_behalf_of,
+    lower(hex(leaf)) AS leaf
+FROM record;
+"""
+
+
 _STEPS = (
     ("0001_identity_and_record", _TABLES),
     ("0002_revocation", _REVOCATION),
@@ -191,6 +269,7 @@ _STEPS = (
     ("0005_policy", _POLICY),
     ("0006_joined", _JOINED),
     ("0007_short_holds", _SHORT_HOLDS),
+    ("0008_proof", _PROOF),
 )
 VERSION = len(_STEPS)
 """`PRAGMA user_version` of a database with every step applied."""

@@ -11,14 +11,14 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from tabard.approval import ApprovalRequest
 from tabard.audit.chain import Chain
-from tabard.audit.stored import StoredRecord
+from tabard.audit.fields import encode
 from tabard.budget.ledger import Balance
 from tabard.clock import system_clock
 from tabard.errors import ConfigurationError, StoreError
@@ -29,6 +29,7 @@ from tabard.identity.trusted_domain import TrustedDomain
 from tabard.policy.change import PolicyChange
 from tabard.store import connection as connections
 from tabard.store.approval_rows import APPROVAL, to_approval
+from tabard.store.log_reads import LogReads
 from tabard.store.policy_rows import policy_changes, policy_number
 from tabard.store.rows import (
     AGENT,
@@ -45,16 +46,17 @@ from tabard.store.rows import (
 from tabard.store.transaction import SqliteTransaction
 
 _Result = TypeVar("_Result")
-_PAGE = 1000
 
 
-class SqliteStore:
+class SqliteStore(LogReads):
     """Identities and the log in one SQLite file.
 
     Attributes:
         path: The database file.
         trust_domain: The trust domain this home belongs to.
-        secret: The key of argument commitments and user pseudonyms; never leaves the home.
+        secret: The key of argument commitments; never leaves the home.
+        on_commit: Called after each commit, with no lock held; must not raise.
+        origin: The name of the log, on every checkpoint of it.
     """
 
     def __init__(self, path: Path, *, synchronous: connections.Synchronous = "NORMAL") -> None:
@@ -72,6 +74,7 @@ class SqliteStore:
         self._synchronous: connections.Synchronous = synchronous
         self._lock = threading.Lock()
         self._closed = self._in_doubt = False
+        self.on_commit: Callable[[], None] | None = None
         self._chain = Chain()
         self._parent: str | None = None
         self._db: sqlite3.Connection | None = connections.connect(path, synchronous=synchronous)
@@ -79,6 +82,7 @@ class SqliteStore:
         try:
             self.trust_domain: str = meta["trust_domain"]
             self.secret: bytes = bytes.fromhex(meta["secret"])
+            self.origin = f"{self.trust_domain}/tabard/{meta['log_id']}"
         except (KeyError, ValueError):
             raise ConfigurationError(
                 f"{path}: the database is damaged: its table `meta` lacks what it was made with"
@@ -175,38 +179,14 @@ class SqliteStore:
         row = self._read(lambda db: db.execute(query, (request_id,)).fetchone())
         return None if row is None else to_approval(row)
 
-    def stored_records(self, *, after: int = 0) -> Iterator[StoredRecord]:
-        """The log from entry `after + 1` on, read in pages so that writers go on between them."""
-        # As bytes: a changed byte may not be UTF-8 any more, and must still be shown.
-        query = (
-            "SELECT id, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record "
-            "WHERE id > ? ORDER BY id LIMIT ?"
-        )
-        while True:
-            position = after
-            page = self._read(lambda db: db.execute(query, (position, _PAGE)).fetchall())  # noqa: B023
-            for index, body, leaf in page:
-                yield StoredRecord(index=index, body=body, leaf=leaf)
-            if len(page) < _PAGE:
-                return
-            after = page[-1][0]
-
-    def extent(self) -> tuple[int, int]:
-        """How many entries the log ever took, and the index of the last one that is there."""
-        query = (
-            "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'record'), "
-            "(SELECT max(id) FROM record)"
-        )
-        count, last = self._read(lambda db: db.execute(query).fetchone())
-        return count or 0, last or 0
-
     def close(self) -> None:
         """Write the closing entry of this writer and let go of the database."""
         if self._closed:
             return
         if not self._chain.empty:
             with suppress(StoreError), self.transaction(system_clock()) as transaction:
-                transaction.append("writer.close", '"closed":true')
+                sessions = encode(self._chain.open_sessions)
+                transaction.append("writer.close", f'"closed":true,"sessions":{sessions}')
         with self._lock:
             self._closed = True
             if self._db is not None:

@@ -7,12 +7,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from tabard.audit.chain import SessionCount
 from tabard.errors import ConfigurationError, StoreError
 from tabard.store.approval_rows import ApprovalRows
 from tabard.store.connection import translate
 from tabard.store.ledger_rows import LedgerRows
 from tabard.store.policy_rows import PolicyRows
+from tabard.store.proof_rows import ProofRows
 from tabard.store.registry_rows import RegistryRows
+from tabard.store.subject_rows import SubjectRows
 from tabard.store.trust_rows import TrustRows
 from tabard.store.writer import opening_fields
 
@@ -26,7 +29,9 @@ _BEGIN = "BEGIN IMMEDIATE"  # a deferred transaction that turns into a writer fa
 _INSERT = "INSERT INTO record (leaf, body) VALUES (?, ?)"
 
 
-class SqliteTransaction(RegistryRows, TrustRows, LedgerRows, ApprovalRows, PolicyRows):
+class SqliteTransaction(
+    RegistryRows, TrustRows, LedgerRows, ApprovalRows, PolicyRows, ProofRows, SubjectRows
+):
     """One `BEGIN IMMEDIATE` ... `COMMIT`, holding the process's chain."""
 
     __slots__ = ("_db", "_now", "_store")
@@ -92,6 +97,8 @@ class SqliteTransaction(RegistryRows, TrustRows, LedgerRows, ApprovalRows, Polic
             store._in_doubt = False
         finally:
             store._lock.release()
+        if store.on_commit is not None:
+            store.on_commit()
 
     def _roll_back(self) -> None:
         store = self._store
@@ -101,7 +108,7 @@ class SqliteTransaction(RegistryRows, TrustRows, LedgerRows, ApprovalRows, Polic
             store._chain.rollback()
             store._in_doubt = False
 
-    def append(self, kind: str, fields: str) -> str:
+    def append(self, kind: str, fields: str, count: SessionCount | None = None) -> str:
         """Add a record to the log; returns its id."""
         store = self._store
         if store._chain.empty:
@@ -109,6 +116,6 @@ class SqliteTransaction(RegistryRows, TrustRows, LedgerRows, ApprovalRows, Polic
                 "writer.open", opening_fields(store._parent), self._now
             )
             self._db.execute(_INSERT, (leaf, body))
-        record_id, body, leaf = store._chain.link(kind, fields, self._now)
+        record_id, body, leaf = store._chain.link(kind, fields, self._now, count)
         self._db.execute(_INSERT, (leaf, body))
         return record_id

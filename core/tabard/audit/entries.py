@@ -1,0 +1,209 @@
+"""Finds records: by agent, session, action, decision and time; and what became of one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tabard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tabard.audit.stored import StoredRecord
+    from tabard.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One record of the log, read.
+
+    Attributes:
+        index: Its place in the log, 1 for the first.
+        leaf: The hash of its exact bytes, in hex: what proofs are about.
+        fields: Its members.
+    """
+
+    index: int
+    leaf: str
+    fields: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: StoredRecord) -> Entry:
+        """Read a stored record.
+
+        Raises:
+            AuditError: It is none.
+        """
+        return cls(index=record.index, leaf=record.leaf.hex(), fields=record.parse())
+
+    @property
+    def kind(self) -> str:
+        """The record's type, for example `tool.decision`."""
+        return str(self.fields.get("type", ""))
+
+    @property
+    def time(self) -> datetime:
+        """When it was written, by the clock of who wrote it."""
+        return datetime.fromisoformat(str(self.fields["ts"]))
+
+    def get(self, path: str) -> Any:
+        """A member by its dotted path, for example `decision.code`; None when it is not there."""
+        found: Any = self.fields
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
+
+    @property
+    def call(self) -> str | None:
+        """The id of the call it is about; None when it is about none."""
+        if self.get("action") is None:
+            return None
+        return str(self.get("call") or self.fields.get("id"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which records are asked for; what is None is not asked about.
+
+    Attributes:
+        agent: The agent's name or SPIFFE ID.
+        session: The session's id.
+        action: The name of the tool, model or retriever.
+        decision: `allow`, `deny`, `ask`, or a code, for example `no_grant`.
+        since: The earliest time.
+        until: The time before which it was.
+    """
+
+    agent: str | None = None
+    session: str | None = None
+    action: str | None = None
+    decision: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def admits(self, entry: Entry) -> bool:
+        """Whether a record is one of those."""
+        asked = (
+            (self.agent, ("agent.name", "agent.id", "subject.name", "subject.id")),
+            (self.session, ("session",)),
+            (self.action, ("action.name",)),
+            (self.decision, ("decision.effect", "decision.code")),
+        )
+        for value, paths in asked:
+            if value is not None and value not in [entry.get(path) for path in paths]:
+                return False
+        if self.since is not None and entry.time < self.since:
+            return False
+        return self.until is None or entry.time < self.until
+
+    @property
+    def text(self) -> str:
+        """A text every such record holds, to look quickly; empty when there is none."""
+        return next((text for text in (self.session, self.action, self.agent) if text), "")
+
+
+def read_moment(text: str | None) -> datetime | None:
+    """A time as people write it: `2026-11-25`, or `2026-11-25T09:30`, UTC unless it says else.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            "expected a time like 2026-11-25 or 2026-11-25T09:30, found something else"
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def find_entries(store: Store, wanted: Filter, *, after: int = 0) -> Iterator[Entry]:
+    """The records that are asked for, oldest first.
+
+    Raises:
+        AuditError: One of them is not a record.
+        StoreError: The log cannot be read.
+    """
+    # What a record says is written as JSON, so only a plain text can be looked for as it is.
+    text = wanted.text if wanted.text.isascii() and wanted.text.isprintable() else ""
+    holding = "" if set(text) & {'"', "\\"} else text
+    for record in store.stored_records(after=after, holding=holding):
+        entry = Entry.of(record)
+        if wanted.admits(entry):
+            yield entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call, as the log tells it.
+
+    Attributes:
+        decision: The record made before it.
+        outcome: The record made after it; None while it runs, or when its process died.
+        sealed: The size of the first checkpoint that covers all of that; None before there is one.
+    """
+
+    decision: Entry
+    outcome: Entry | None
+    sealed: int | None
+
+
+def find_calls(store: Store, name: str) -> list[Call]:
+    """The calls an id belongs to.
+
+    Args:
+        store: Where the log is.
+        name: The id of a call, of one of its records, of the framework's or the provider's call,
+            or the number of an entry.
+
+    Raises:
+        AuditError: An entry is not a record.
+        StoreError: The log cannot be read.
+    """
+    if not name or not name.isascii() or not name.isprintable() or set(name) & {'"', "\\"}:
+        return []
+    if name.isdecimal():
+        found = next((one for one in store.stored_records(after=int(name) - 1)), None)
+        entries = [] if found is None or found.index != int(name) else [Entry.of(found)]
+    else:
+        entries = [
+            entry
+            for record in store.stored_records(holding=name)
+            if name in _names(entry := Entry.of(record))
+        ]
+    calls = dict.fromkeys(entry.call for entry in entries if entry.call is not None)
+    return [call for one in calls if (call := _call(store, one)) is not None]
+
+
+def calls_among(store: Store, wanted: Filter) -> list[Call]:
+    """The calls whose decision is one of the records that are asked for.
+
+    Raises:
+        AuditError: An entry is not a record.
+        StoreError: The log cannot be read.
+    """
+    found = [one for one in find_entries(store, wanted) if one.kind.endswith(".decision")]
+    return [call for one in found if (call := _call(store, str(one.call))) is not None]
+
+
+def _names(entry: Entry) -> set[object]:
+    paths = ("id", "call", "action.call_id", "provider_id")
+    return {entry.get(path) for path in paths}
+
+
+def _call(store: Store, call: str) -> Call | None:
+    about = [Entry.of(record) for record in store.stored_records(holding=call)]
+    decision = next((one for one in about if one.fields.get("id") == call), None)
+    if decision is None or not decision.kind.endswith(".decision"):
+        return None
+    outcome = next((o for o in about if o.get("call") == call and o.get("outcome")), None)
+    last = decision.index if outcome is None else outcome.index
+    sizes = (one.size for one in store.checkpoints())
+    return Call(
+        decision=decision,
+        outcome=outcome,
+        sealed=next((size for size in sizes if size >= last), None),
+    )

@@ -1,0 +1,118 @@
+"""Gives the records so far their place in one tree, and signs what it looks like.
+
+The one who seals never goes back: a database that lost or changed what was sealed before is
+refused, and told about.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tabard.audit.checkpoint import Checkpoint, open_checkpoint
+from tabard.audit.checkpoint_file import CheckpointFile, Kept
+from tabard.audit.merkle import Frontier
+from tabard.audit.note import NoteError, NoteSigner
+from tabard.audit.sealed import Sealed
+from tabard.clock import Clock, read_clock
+from tabard.errors import AuditError
+
+if TYPE_CHECKING:
+    from tabard.store import Store
+
+
+class Sealer:
+    """Signs checkpoints of one log."""
+
+    def __init__(
+        self, store: Store, signer: NoteSigner, file: CheckpointFile, *, clock: Clock
+    ) -> None:
+        """Take a log under one's seal.
+
+        Args:
+            store: Where the log is.
+            signer: The log's key; its name is the log's origin.
+            file: Where checkpoints go besides the database.
+            clock: Returns POSIX seconds.
+        """
+        self._store = store
+        self._signer = signer
+        self._file = file
+        self._clock = clock
+
+    def seal(self) -> Sealed | None:
+        """Seal every record there is now.
+
+        Returns:
+            The latest checkpoint: a new one where there was something to seal; None for an empty
+            log.
+
+        Raises:
+            AuditError: The log is not the one that was sealed before.
+            StoreError: The log or the file cannot be read or written.
+        """
+        with self._file.locked():
+            before = self._before()
+            _, count = self._store.extent()
+            if before is not None and count <= before.size:
+                return before
+            frontier = Frontier() if before is None else before.frontier()
+            for leaf in self._store.leaves(after=frontier.size, until=count):
+                frontier.append(leaf)
+            if frontier.size != count:
+                raise AuditError(f"entry {frontier.size + 1} is missing", entry=frontier.size + 1)
+            return self._sign(frontier) if count else None
+
+    def _sign(self, frontier: Frontier) -> Sealed:
+        now = read_clock(self._clock)
+        checkpoint = Checkpoint(
+            origin=self._signer.key.name, size=frontier.size, root=frontier.root()
+        )
+        sealed = Sealed(
+            size=frontier.size,
+            note=checkpoint.sign(self._signer),
+            peaks=frontier.peaks,
+            sealed_at=int(now),
+        )
+        # Outside first: what the file does not know, nobody has been told.
+        self._file.append(Kept(size=sealed.size, note=sealed.note, sealed_at=sealed.sealed_at))
+        with self._store.transaction(now) as transaction:
+            transaction.add_checkpoint(sealed)
+        return sealed
+
+    def _before(self) -> Sealed | None:
+        """The last checkpoint, once it is certain that the log still goes on from it."""
+        latest = self._latest()
+        last = self._file.last()
+        if last is None or (latest is not None and latest.size >= last.size):
+            return latest
+        # The database knows less than we have signed: a crash in between, or a rollback.
+        _, count = self._store.extent()
+        if count < last.size:
+            raise AuditError(
+                f"the log was rolled back: {last.size} entries were sealed, and {count} are there",
+                entry=count + 1,
+            )
+        frontier = Frontier() if latest is None else latest.frontier()
+        for leaf in self._store.leaves(after=frontier.size, until=last.size):
+            frontier.append(leaf)
+        if self._root_of(last.note) != frontier.root():
+            raise AuditError(f"the log was rewritten: its first {last.size} entries are others")
+        return Sealed(
+            size=last.size, note=last.note, peaks=frontier.peaks, sealed_at=last.sealed_at
+        )
+
+    def _latest(self) -> Sealed | None:
+        """The database's last checkpoint, which we have signed, and its peaks."""
+        try:
+            latest = self._store.latest_checkpoint()
+            if latest is not None and latest.frontier().root() != self._root_of(latest.note):
+                raise ValueError("other peaks")
+        except ValueError:
+            raise AuditError("the latest checkpoint was changed in the database") from None
+        return latest
+
+    def _root_of(self, note: str) -> bytes:
+        try:
+            return open_checkpoint(note, [self._signer.key]).checkpoint.root
+        except NoteError as error:
+            raise AuditError(f"a checkpoint is not ours: {error}") from None

@@ -1,0 +1,217 @@
+"""`tabard audit checkpoint|seal|export|verify|key`: the log proves itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tabard.audit.checkpoint_file import CheckpointFile
+from tabard.audit.export import export_log, open_export
+from tabard.audit.verify_export import ExportVerification, verify_export
+from tabard.cli.output import AsJson, print_json, say
+from tabard.errors import AuditError, ConfigurationError
+from tabard.home import Home
+from tabard.sealing import Seal, read_verifier_key, verify_home
+from tabard.store import SqliteStore
+
+app = typer.Typer()
+
+PrivateKey = Annotated[
+    Path | None, typer.Option("--key", help="The log's private key; default the one in the home.")
+]
+
+_IN_HOME = "note: the log's private key lies in the home; in production keep it with the sealer"
+
+
+@app.command()
+def key(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show the public key that verifies this log's checkpoints and exports."""
+    place = Home.locate(context.obj)
+    found = read_verifier_key(place)
+    if as_json:
+        facts = {"key": str(found), "private_key_in_home": place.sealing_key.exists()}
+        print_json([facts])
+        return
+    typer.echo(str(found))
+
+
+@app.command()
+def checkpoint(context: typer.Context, private: PrivateKey = None, as_json: AsJson = False) -> None:
+    """Seal every record there is, and print the signed checkpoint: keep it somewhere else."""
+    seal = Seal.open(context.obj, key=private)
+    sealed = seal.seal()
+    if sealed is None:
+        raise ConfigurationError("the log is empty; there is nothing to seal")
+    if as_json:
+        print_json([{"size": sealed.size, "note": sealed.note, "key_in_home": seal.in_home}])
+        return
+    typer.echo(sealed.note, nl=False)
+    if seal.in_home:
+        typer.echo(_IN_HOME, err=True)
+
+
+@app.command()
+def seal(
+    context: typer.Context,
+    private: PrivateKey = None,
+    every: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="Seconds between two checkpoints.")
+    ] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Seal the log again and again: the process that holds the key in production."""
+    sealer = Seal.open(context.obj, key=private)
+    typer.echo(f"sealing {sealer.key.name} every {every:g} s; end with Ctrl-C", err=True)
+    if sealer.in_home:
+        typer.echo(_IN_HOME, err=True)
+    size = None
+    try:
+        while True:
+            sealed = sealer.seal()
+            if sealed is not None and sealed.size != size:
+                size = sealed.size
+                if as_json:
+                    print_json([{"size": size, "note": sealed.note}])
+                else:
+                    say(f"sealed {size} entries")
+            time.sleep(every)
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="The file to write; must not exist.")],
+    first: Annotated[int, typer.Option("--from", min=1, help="The first entry.")] = 1,
+    last: Annotated[int | None, typer.Option("--to", min=1, help="An entry to reach.")] = None,
+    session: Annotated[str | None, typer.Option(help="Show one session's records only.")] = None,
+    private: PrivateKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the log to a file that anyone with the public key can verify offline."""
+    place = Home.locate(context.obj)
+    if private is not None or place.sealing_key.exists():
+        Seal.open(context.obj, key=private).seal()
+    store = SqliteStore(place.database)
+    with open_export(out) as file:
+        try:
+            done = export_log(store, file, first=first, last=last, session=session)
+        except BaseException:
+            out.unlink(missing_ok=True)
+            raise
+    vkey = str(read_verifier_key(place))
+    if as_json:
+        facts = {"file": str(out), "first": done.start + 1, "last": done.size, "shown": done.shown}
+        print_json([{**facts, "key": vkey}])
+        return
+    say(f"{out}: entries {done.start + 1} to {done.size}, {done.shown} of them shown")
+    say(f"verify it anywhere: tabard audit verify {out} --key {vkey}")
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    file: Annotated[Path | None, typer.Argument(help="An export; default the home's log.")] = None,
+    keys: Annotated[
+        list[str] | None, typer.Option("--key", help="The log's verifier key, or a file with it.")
+    ] = None,
+    known: Annotated[
+        list[Path] | None, typer.Option(help="A checkpoint of this log from earlier on.")
+    ] = None,
+    witnesses: Annotated[
+        list[str] | None, typer.Option("--witness", help="A witness's verifier key, or its file.")
+    ] = None,
+    quorum: Annotated[
+        int | None, typer.Option("-k", min=0, help="How many witnesses it needs; default all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check every record: nothing changed, nothing missing, nothing out of order."""
+    try:
+        if file is None:
+            if keys or known or witnesses or quorum is not None:
+                raise ConfigurationError("audit verify: these options are for an export's file")
+            facts, limits = _verify_home(context)
+        else:
+            found = verify_export(
+                file,
+                keys=[_key(text) for text in keys or ()],
+                known=[note for path in known or () for note in _notes(path)],
+                witnesses=[_key(text) for text in witnesses or ()],
+                quorum=quorum,
+            )
+            facts, limits = _facts(found), found.not_proven
+    except AuditError as error:
+        if as_json:
+            print_json([{"verified": False, "entry": error.entry, "reason": str(error)}])
+            raise typer.Exit(1) from None
+        raise
+    if as_json:
+        print_json([{"verified": True, **facts, "not_proven": list(limits)}])
+        return
+    say(str(_summary(facts)))
+    for writer in facts.get("open_writers", ()):
+        say(f"open: writer {writer} is still running, or ended without a closing record")
+    for limit in limits:
+        say(f"not proven: {limit}")
+
+
+def _verify_home(context: typer.Context) -> tuple[dict[str, Any], tuple[str, ...]]:
+    place = Home.locate(context.obj)
+    found = verify_home(place, SqliteStore(place.database))
+    facts = {
+        "records": found.records,
+        "pruned": found.pruned,
+        "sealed": found.sealed,
+        "writers": found.writers,
+        "open_writers": list(found.open_writers),
+    }
+    return facts, found.not_proven
+
+
+def _facts(found: ExportVerification) -> dict[str, Any]:
+    return {
+        "records": found.records,
+        "first": found.start + 1,
+        "last": found.size,
+        "session": found.session,
+        "writers": found.writers,
+        "origin": found.checkpoint.checkpoint.origin,
+        "witnesses": [name for name, _ in found.checkpoint.witnesses],
+        "compared_with": list(found.known),
+    }
+
+
+def _summary(facts: dict[str, Any]) -> str:
+    by = f"by {facts['writers']} writers, none changed or missing"
+    if "sealed" in facts:
+        return f"verified: {facts['records']} records {by}; {facts['sealed']} sealed"
+    who = f"; witnessed by {', '.join(facts['witnesses'])}" if facts["witnesses"] else ""
+    which = f" of session {facts['session']}" if facts["session"] else ""
+    span = f"entries {facts['first']} to {facts['last']} of {facts['origin']}"
+    return f"verified: {facts['records']} records{which} {by}; {span}{who}"
+
+
+def _key(text: str) -> str:
+    """A verifier key as given, or from the file that is named."""
+    path = Path(text)
+    try:
+        return path.read_text("utf-8").strip() if path.is_file() else text
+    except (OSError, ValueError):
+        raise ConfigurationError(f"{text}: no readable verifier key") from None
+
+
+def _notes(path: Path) -> list[str]:
+    """The checkpoints in a file: one signed note, or a `checkpoints.log`."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(64 * 1_048_576)
+    except (OSError, ValueError):
+        raise ConfigurationError(f"{path}: no readable checkpoint") from None
+    if text.startswith("{"):
+        return [kept.note for kept in CheckpointFile(path).read()]
+    return [text]
