@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from tabard.audit.checkpoint_file import CheckpointFile
 from tabard.audit.note import NoteError, NoteKey
@@ -20,6 +21,9 @@ from tabard.identity.draft import draft_of
 from tabard.identity.private_file import why
 from tabard.store import SqliteStore
 
+if TYPE_CHECKING:
+    from tabard.audit.witness_client import WitnessAddress
+
 
 class Seal:
     """Seals one home's log.
@@ -29,7 +33,15 @@ class Seal:
         in_home: Whether the private key lies in the home, within reach of those who are audited.
     """
 
-    def __init__(self, place: Home, store: SqliteStore, path: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        place: Home,
+        store: SqliteStore,
+        path: Path,
+        *,
+        witnesses: Sequence[WitnessAddress] = (),
+        clock: Clock,
+    ) -> None:
         """Load the key; `Seal.open` does it from a home."""
         signer = load_sealing_key(path, name=store.origin)
         published = read_verifier_key(place)
@@ -40,7 +52,8 @@ class Seal:
         self.key = signer.key
         self.in_home = path.resolve().is_relative_to(place.path.resolve())
         self._store = store
-        self._sealer = Sealer(store, signer, CheckpointFile(place.checkpoints), clock=clock)
+        file = CheckpointFile(place.checkpoints)
+        self._sealer = Sealer(store, signer, file, witnesses=witnesses, clock=clock)
 
     @classmethod
     def open(
@@ -48,6 +61,7 @@ class Seal:
         home: str | os.PathLike[str] | None = None,
         *,
         key: str | os.PathLike[str] | None = None,
+        witnesses: Sequence[WitnessAddress] = (),
         clock: Clock = system_clock,
     ) -> Self:
         """Open a home for sealing.
@@ -55,6 +69,7 @@ class Seal:
         Args:
             home: The home's folder; default `$TABARD_HOME`, else `.tabard`.
             key: The private key's file; default the one in the home.
+            witnesses: Who has to cosign each checkpoint.
             clock: Returns POSIX seconds.
 
         Raises:
@@ -62,7 +77,8 @@ class Seal:
         """
         place = Home.locate(home)
         path = place.sealing_key if key is None else Path(key)
-        return cls(place, SqliteStore(place.database), path, clock)
+        store = SqliteStore(place.database)
+        return cls(place, store, path, witnesses=witnesses, clock=clock)
 
     def seal(self) -> Sealed | None:
         """Seal every record there is now; None for an empty log.

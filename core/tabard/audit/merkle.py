@@ -90,6 +90,31 @@ def over(leaves: Sequence[bytes]) -> Subtree:
     return root
 
 
+def grown_from(before: Frontier, leaves: Sequence[bytes]) -> Subtree:
+    """The roots of subtrees of a tree that has grown, as far as a consistency proof needs them.
+
+    Args:
+        before: What the tree was.
+        leaves: What was added since.
+    """
+    known: dict[tuple[int, int], bytes] = {}
+    start = 0
+    for peak, size in zip(before.peaks, _peak_sizes(before.size), strict=True):
+        known[start, start + size] = peak
+        start += size
+
+    def root(start: int, end: int) -> bytes:
+        if (start, end) in known:
+            return known[start, end]
+        return over(leaves)(start - before.size, end - before.size)
+
+    return root
+
+
+def _peak_sizes(size: int) -> list[int]:
+    return [1 << bit for bit in reversed(range(size.bit_length())) if size >> bit & 1]
+
+
 def prove_inclusion(index: int, size: int, subtree: Subtree) -> list[bytes]:
     """The path from a leaf to the root of the first `size` leaves (RFC 9162 section 2.1.3.1).
 

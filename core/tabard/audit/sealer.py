@@ -14,9 +14,12 @@ from tabard.audit.merkle import Frontier
 from tabard.audit.note import NoteError, NoteSigner
 from tabard.audit.sealed import Sealed
 from tabard.clock import Clock, read_clock
-from tabard.errors import AuditError
+from tabard.errors import AuditError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tabard.audit.witness_client import Grown, WitnessAddress
     from tabard.store import Store
 
 
@@ -24,7 +27,13 @@ class Sealer:
     """Signs checkpoints of one log."""
 
     def __init__(
-        self, store: Store, signer: NoteSigner, file: CheckpointFile, *, clock: Clock
+        self,
+        store: Store,
+        signer: NoteSigner,
+        file: CheckpointFile,
+        *,
+        witnesses: Sequence[WitnessAddress] = (),
+        clock: Clock,
     ) -> None:
         """Take a log under one's seal.
 
@@ -32,12 +41,15 @@ class Sealer:
             store: Where the log is.
             signer: The log's key; its name is the log's origin.
             file: Where checkpoints go besides the database.
+            witnesses: Who has to cosign a checkpoint before it counts.
             clock: Returns POSIX seconds.
         """
+        self._witnesses = tuple(witnesses)
         self._store = store
         self._signer = signer
         self._file = file
         self._clock = clock
+        self._seen: dict[str, int] = {}
 
     def seal(self) -> Sealed | None:
         """Seal every record there is now.
@@ -67,9 +79,12 @@ class Sealer:
         checkpoint = Checkpoint(
             origin=self._signer.key.name, size=frontier.size, root=frontier.root()
         )
+        note = checkpoint.sign(self._signer)
+        # Each of them sees the log's own signature only, so that none depends on another.
+        lines = [self._cosignature(one, note, frontier.size) for one in self._witnesses]
         sealed = Sealed(
             size=frontier.size,
-            note=checkpoint.sign(self._signer),
+            note=note + "".join(lines),
             peaks=frontier.peaks,
             sealed_at=int(now),
         )
@@ -78,6 +93,37 @@ class Sealer:
         with self._store.transaction(now) as transaction:
             transaction.add_checkpoint(sealed)
         return sealed
+
+    def _cosignature(self, witness: WitnessAddress, note: str, size: int) -> str:
+        """A witness's line under a checkpoint, from wherever it has seen the log last."""
+        from tabard.audit.witness_client import ask_witness  # HTTP is not needed without any
+
+        seen = self._seen.get(witness.url, 0)
+        for _ in range(2):
+            answer = ask_witness(witness, note, self._grown(seen, size))
+            if isinstance(answer, str):
+                self._seen[witness.url] = size
+                return answer
+            if answer > size:
+                raise AuditError(
+                    f"the log was rolled back: the witness {witness.key.name} has seen "
+                    f"{answer} entries, and {size} are there",
+                    entry=size + 1,
+                )
+            seen = answer
+        raise StoreError(f"the witness {witness.key.name} does not agree on what it has seen")
+
+    def _grown(self, seen: int, size: int) -> Grown:
+        """The proof that the log goes on from what a witness has seen."""
+        from tabard.audit.witness_client import Grown
+
+        if seen == 0:
+            return Grown(Frontier(), [])
+        start = self._store.latest_checkpoint(until=seen) or self._store.pruned()
+        frontier = Frontier() if start is None else start.frontier()
+        for leaf in self._store.leaves(after=frontier.size, until=seen):
+            frontier.append(leaf)
+        return Grown(frontier, list(self._store.leaves(after=seen, until=size)))
 
     def _before(self) -> Sealed | None:
         """The last checkpoint, once it is certain that the log still goes on from it."""

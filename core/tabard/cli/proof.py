@@ -10,9 +10,10 @@ import typer
 
 from tabard.audit.checkpoint_file import CheckpointFile
 from tabard.audit.export import export_log, open_export
-from tabard.audit.verify_export import ExportVerification, verify_export
-from tabard.cli.output import AsJson, print_json, say
-from tabard.errors import AuditError, ConfigurationError
+from tabard.audit.export_verifier import ExportVerification, verify_export
+from tabard.audit.witness_client import WitnessAddress
+from tabard.cli.output import AsJson, complain, print_json, say
+from tabard.errors import AuditError, ConfigurationError, StoreError
 from tabard.home import Home
 from tabard.sealing import Seal, read_verifier_key, verify_home
 from tabard.store import SqliteStore
@@ -21,6 +22,11 @@ app = typer.Typer()
 
 PrivateKey = Annotated[
     Path | None, typer.Option("--key", help="The log's private key; default the one in the home.")
+]
+
+Witnesses = Annotated[
+    list[str] | None,
+    typer.Option("--witness", help="Who has to cosign: URL=VERIFIER-KEY; may be repeated."),
 ]
 
 _IN_HOME = "note: the log's private key lies in the home; in production keep it with the sealer"
@@ -57,20 +63,25 @@ def checkpoint(context: typer.Context, private: PrivateKey = None, as_json: AsJs
 def seal(
     context: typer.Context,
     private: PrivateKey = None,
+    witnesses: Witnesses = None,
     every: Annotated[
         float, typer.Option(min=0.1, max=3600, help="Seconds between two checkpoints.")
     ] = 1.0,
     as_json: AsJson = False,
 ) -> None:
     """Seal the log again and again: the process that holds the key in production."""
-    sealer = Seal.open(context.obj, key=private)
+    sealer = Seal.open(context.obj, key=private, witnesses=_addresses(witnesses))
     typer.echo(f"sealing {sealer.key.name} every {every:g} s; end with Ctrl-C", err=True)
     if sealer.in_home:
         typer.echo(_IN_HOME, err=True)
     size = None
     try:
         while True:
-            sealed = sealer.seal()
+            try:
+                sealed = sealer.seal()
+            except StoreError as error:  # busy, or a witness is away: the next time
+                complain(str(error))
+                sealed = None
             if sealed is not None and sealed.size != size:
                 size = sealed.size
                 if as_json:
@@ -194,6 +205,10 @@ def _summary(facts: dict[str, Any]) -> str:
     which = f" of session {facts['session']}" if facts["session"] else ""
     span = f"entries {facts['first']} to {facts['last']} of {facts['origin']}"
     return f"verified: {facts['records']} records{which} {by}; {span}{who}"
+
+
+def _addresses(texts: list[str] | None) -> list[WitnessAddress]:
+    return [WitnessAddress.parse(text) for text in texts or ()]
 
 
 def _key(text: str) -> str:

@@ -119,6 +119,8 @@ class _Reading:
                 f"entry {size + 1} is missing: the export ends at {size} of {expected}",
                 entry=size + 1,
             )
+        if self._trail is not None and not self._trail.writers:
+            raise AuditError(f"no record of session {self._trail.session} is shown")
         if self._frontier.root() != self._signed.checkpoint.root:
             raise AuditError("the entries are not those that were sealed: the root is another one")
         return self._conclude()
@@ -183,6 +185,10 @@ class _Reading:
                     "(it runs on, crashed, or its end is not in this export)."
                 )
         else:
+            yield (
+                f"That no forked process went on with session {header.session}: its records "
+                "would be in a chain of their own."
+            )
             for writer in self._trail.unended:
                 yield (
                     f"That session {header.session} has no further record by writer {writer}: "
@@ -254,6 +260,10 @@ def _read_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
             checkpoint=facts["checkpoint"],
         )
         Frontier(header.start, header.peaks)
+        if type(header.start) is not int or type(header.size) is not int:
+            raise ValueError("not numbers")
+        if header.session is not None and type(header.session) is not str:
+            raise ValueError("not a session")
         spelling = header.line()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConfigurationError(f"{path}: no export of a tabard log ({FORMAT})") from None
