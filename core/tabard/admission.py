@@ -17,6 +17,7 @@ from tabard.audit.fields import action_field, approval_field, decision_field, ho
 from tabard.budget.ledger import HOLD_LIFETIME, Hold, Settlement
 from tabard.clock import Clock, read_clock
 from tabard.notice import complain
+from tabard.payload import keep_arguments, keep_result
 from tabard.verdict import PROOF_REPLAYED, Verdict, verdict_on
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Event:
     fields: str
     count: SessionCount | None = None
     settlement: Settlement | None = None
+    result: tuple[Session, str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +132,9 @@ class Admissions:
     def _record(self, judged: Judgement, found: Admission, transaction: Transaction) -> str:
         session, action = judged.session, judged.action
         who = _NOBODY if session is None else session.fields()
+        key = self._store.secret if session is None else session.commit_key
         shadow = judged.verdict.decision.mode == "shadow"
-        what = action_field(action, judged.arguments, self._store.secret, with_types=shadow)
+        what = action_field(action, judged.arguments, key, with_types=shadow)
         why = decision_field(found.verdict.decision, judged.policy.digest)
         if found.answer is not None:
             why += "," + approval_field(found.answer.request)
@@ -210,6 +213,9 @@ def _take(judged: Judgement, found: Admission, transaction: Transaction) -> None
         transaction.use_approval(request)
     for key, cap in _rates(judged):
         transaction.count_call(key, limit=cap.limit)
+    terms, session = judged.verdict.decision.terms, judged.session
+    if terms is not None and terms.kept_arguments and session is not None:
+        keep_arguments(transaction, session, found.call, judged.arguments, terms.kept_arguments)
     charge = judged.charge
     if charge is not None:
         keys = tuple(window.key for window in charge.windows)
@@ -221,3 +227,5 @@ def _write(event: Event, transaction: Transaction) -> None:
     if event.settlement is not None:
         transaction.settle(event.settlement.call, event.settlement.amount)
     transaction.append(event.kind, event.fields, event.count)
+    if event.result is not None:
+        keep_result(transaction, *event.result)

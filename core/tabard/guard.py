@@ -21,7 +21,7 @@ from tabard.admission import Admissions, Event, PolicyChanged, first_dead
 from tabard.approvals import Approvals
 from tabard.arguments import plain_arguments
 from tabard.audit.chain import SessionCount
-from tabard.audit.fields import Outcome, pseudonym
+from tabard.audit.fields import Outcome
 from tabard.background_seal import BackgroundSeal
 from tabard.budget import ListPricer, Pricer
 from tabard.clock import Clock, system_clock
@@ -45,6 +45,7 @@ from tabard.protection import protect_function
 from tabard.session import Session, current_session
 from tabard.settlement import Settlements
 from tabard.store import SqliteStore, Store
+from tabard.subject import find_subject, look_up
 from tabard.trust import Trust
 from tabard.verdict import Verdict
 from tabard.waiting import Waiting
@@ -62,6 +63,7 @@ class Guard:
     Attributes:
         approvals: The questions to people, and their answers.
         audience: What a token must be meant for to be accepted here.
+        secret: The key of commitments; for `Session`.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Guard:
         """Assemble a guard from its parts; `Guard.open` does it from a home."""
         self.audience = audience
         self.approvals = Approvals(self, store, clock)
+        self.secret = store.secret
         self._store = store
         self._clock = clock
         self._wait = approval_wait
@@ -167,13 +170,14 @@ class Guard:
             ConfigurationError: `scope` or `on_behalf_of` is not what it has to be.
         """
         bound = _plain_scope(scope)
-        user = None if on_behalf_of is None else self._pseudonym(on_behalf_of)
+        lookup = None if on_behalf_of is None else look_up(self._store.secret, on_behalf_of)
         with FailingClosed("login"):
             found = identify(
                 credential, verifier=self._verifier, store=self._store, clock=self._clock
             )
-            session = Session(guard=self, found=found, scope=bound, on_behalf_of=user)
             with self._store.transaction(found.now) as transaction:
+                subject = None if lookup is None else find_subject(transaction, lookup)
+                session = Session(guard=self, found=found, scope=bound, subject=subject)
                 transaction.append("session.open", session.fields(), session.count)
             self._judge.sessions.add(session)
         return session
@@ -348,14 +352,6 @@ class Guard:
     ) -> None:
         """Close."""
         self.close()
-
-    def _pseudonym(self, user: str) -> str:
-        if not isinstance(user, str) or not user:
-            raise ConfigurationError("on_behalf_of: expected the user's id as text")
-        try:
-            return pseudonym(self._store.secret, user)
-        except UnicodeEncodeError:
-            raise ConfigurationError("on_behalf_of: the id holds half a character") from None
 
 
 def _plain_scope(scope: Mapping[str, object] | None) -> Mapping[str, object]:

@@ -58,7 +58,7 @@ class Handover:
                     guard=self._guard,
                     found=Identified(agent=known, token=facts, source=None, now=now),
                     scope=session.scope,
-                    on_behalf_of=session.on_behalf_of,
+                    subject=session.subject,
                     parent=session,
                     mandate=mandate,
                 )

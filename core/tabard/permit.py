@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from tabard.actions import Action
 from tabard.audit.fields import Outcome
+from tabard.payload import plain_result
 
 if TYPE_CHECKING:
     from tabard.guard import Guard
@@ -60,20 +61,28 @@ class Permit:
         self.decision = decision
         self.call = call
 
-    def settle(self, result: object = None, *, usage: Mapping[str, int] | None = None) -> bool:
+    def settle(
+        self,
+        result: object = None,
+        *,
+        usage: Mapping[str, int] | None = None,
+        provider_id: str | None = None,
+    ) -> bool:
         """Record that the call has ended well, and charge what it has cost.
 
         Args:
-            result: What it returned; looked at by nobody and kept nowhere.
+            result: What it returned: committed to in the record, and kept, encrypted, only where
+                the policy says so.
             usage: Tokens by kind, for example `{"input_tokens": 12, "output_tokens": 3}`, with
                 `cache_read_tokens` and `cache_write_tokens` among the input, where known. Without
                 it a model call is charged at its estimate.
+            provider_id: What the provider calls its answer, to be found by later.
 
         Returns:
             False when the call had an outcome already. Never raises: if the record cannot be
             written now, it is written before any other call is admitted.
         """
-        return self._end(None, usage)
+        return self._end(None, usage, _plain(result), provider_id)
 
     def fail(self, error: BaseException | str, *, usage: Mapping[str, int] | None = None) -> bool:
         """Record that the call has failed; keeps the error's type, never its text.
@@ -89,7 +98,13 @@ class Permit:
         kind = error if isinstance(error, str) else type(error).__name__
         return self._end(kind, usage)
 
-    def _end(self, failure: str | None, usage: Mapping[str, int] | None) -> bool:
+    def _end(
+        self,
+        failure: str | None,
+        usage: Mapping[str, int] | None,
+        result: object = None,
+        provider_id: str | None = None,
+    ) -> bool:
         with self.session.lock:
             if not self._open:
                 return False
@@ -100,7 +115,14 @@ class Permit:
             for name, count in (usage if isinstance(usage, Mapping) else {}).items()
             if type(count) is int and 0 <= count <= _MOST_COUNTED
         }
-        self._guard.end_call(self, Outcome(failure=failure, duration_ms=taken, usage=counts))
+        outcome = Outcome(
+            failure=failure,
+            duration_ms=taken,
+            usage=counts,
+            result=result,
+            provider_id=provider_id if isinstance(provider_id, str) else None,
+        )
+        self._guard.end_call(self, outcome)
         return True
 
     def __enter__(self) -> Self:
@@ -122,3 +144,11 @@ class Permit:
     def __repr__(self) -> str:
         """Names the call and the action, never its arguments."""
         return f"<Permit {self.call} for {self.action.name}>"
+
+
+def _plain(result: object) -> object:
+    """The result as a plain JSON value; None for what has none, such as an open file."""
+    try:
+        return None if result is None else plain_result(result)
+    except Exception:
+        return None

@@ -96,8 +96,10 @@ def _wrap(guard: Guard, function: Any, calls: _Calls) -> Callable[..., Any]:
         @functools.wraps(function)
         async def call_later(*args: Any, **kwargs: Any) -> Any:
             action, call = calls.read(args, kwargs)
-            with await guard.aadmit(action):
-                return await function(*call.args, **call.kwargs)
+            with await guard.aadmit(action) as permit:
+                result = await function(*call.args, **call.kwargs)
+                permit.settle(result)
+                return result
 
         return call_later
     if inspect.isgeneratorfunction(function):
@@ -113,7 +115,9 @@ def _wrap(guard: Guard, function: Any, calls: _Calls) -> Callable[..., Any]:
     @functools.wraps(function)
     def call_now(*args: Any, **kwargs: Any) -> Any:
         action, call = calls.read(args, kwargs)
-        with guard.admit(action):
-            return function(*call.args, **call.kwargs)
+        with guard.admit(action) as permit:
+            result = function(*call.args, **call.kwargs)
+            permit.settle(result)
+            return result
 
     return call_now

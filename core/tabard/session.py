@@ -25,6 +25,7 @@ from tabard.store.writer import current_instance
 if TYPE_CHECKING:
     from tabard.guard import Guard
     from tabard.login import Identified
+    from tabard.subject import Subject
 
 _current: ContextVar[tuple[Session, ...]] = ContextVar("tabard_session", default=())
 
@@ -59,6 +60,8 @@ class Session:
         seen_at: POSIX seconds of the latest call; a clock that goes back behind it is refused.
         scope: The data scope bound by the host application; read-only.
         on_behalf_of: Keyed pseudonym of the user the agent works for, or None.
+        subject: The same user with the key of the pseudonym, or None.
+        commit_key: What commitments to arguments and results are made with; no secret of an agent.
         chain: This session and those of the agents it acts for, nearest first.
         rests_on: Under which credentials the agents it acts for handed over; it ends with these.
         mandate: What was handed over to it, or None when it acts for no agent.
@@ -71,6 +74,7 @@ class Session:
         "_fields_of",
         "agent",
         "chain",
+        "commit_key",
         "count",
         "guard",
         "id",
@@ -83,6 +87,7 @@ class Session:
         "seen_at",
         "source",
         "spiffe_id",
+        "subject",
         "token",
         "token_facts",
     )
@@ -93,7 +98,7 @@ class Session:
         guard: Guard,
         found: Identified,
         scope: Mapping[str, Any],
-        on_behalf_of: str | None,
+        subject: Subject | None,
         parent: Session | None = None,
         mandate: Mandate | None = None,
     ) -> None:
@@ -110,7 +115,9 @@ class Session:
         self.guard = guard
         self.agent: Agent = found.agent
         self.scope: Mapping[str, Any] = MappingProxyType(dict(scope))
-        self.on_behalf_of = on_behalf_of
+        self.subject = subject
+        self.on_behalf_of = None if subject is None else subject.pseudonym
+        self.commit_key = guard.secret if subject is None else subject.key
         self.source = found.source
         self.seen_at = found.now
         self.lock = threading.RLock()

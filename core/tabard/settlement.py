@@ -35,13 +35,16 @@ class Settlements:
                 self._time(permit),
             )
             cost = FinalCost(settlement.amount, charge.tariff.currency, estimated)
-        fields = outcome_field(permit.action, permit.call, outcome, cost)
+        session, terms = permit.session, permit.decision.terms
+        fields = outcome_field(permit.action, permit.call, outcome, session.commit_key, cost)
+        kept = outcome.result if terms is not None and terms.keeps_result else None
         self._admissions.write(
             Event(
                 kind=f"{permit.action.kind}.outcome",
                 fields=f"{permit.session.fields()},{fields}",
                 count=permit.session.count,
                 settlement=settlement,
+                result=None if kept is None else (session, permit.call, kept),
             )
         )
 

@@ -43,11 +43,6 @@ def commit_to(secret: bytes, value: object) -> str:
     return hmac.digest(secret, _encode_sorted(value).encode("ascii"), "sha256").hex()
 
 
-def pseudonym(secret: bytes, user: str) -> str:
-    """A keyed pseudonym (HMAC-SHA256, hex) for the user on whose behalf an agent works."""
-    return hmac.digest(secret, b"user\x00" + user.encode(), "sha256").hex()
-
-
 def action_field(
     action: Action,
     arguments: Mapping[str, object] | None,
@@ -117,17 +112,23 @@ class Outcome:
         failure: The kind of its error; None when it went well.
         duration_ms: How long it took.
         usage: Tokens by kind, as far as they were reported.
+        result: What it returned, as a plain JSON value; None when nobody told, or it has no such
+            form. Committed to, and kept only where the policy says so.
+        provider_id: What the provider calls the answer; None when nobody told.
     """
 
     failure: str | None
     duration_ms: float
     usage: Mapping[str, int]
+    result: object = None
+    provider_id: str | None = None
 
 
 def outcome_field(
     action: Action,
     call: str,
     outcome: Outcome,
+    secret: bytes,
     cost: FinalCost | None = None,
 ) -> str:
     """The members of an outcome record: the call, the action, how it ended, what it took."""
@@ -137,6 +138,12 @@ def outcome_field(
         ended = f'"status":"error","error_type":{quote(failure[:_MAX_KIND])}'
     ended += f',"duration_ms":{outcome.duration_ms}'
     used = f',"usage":{encode(usage)}' if usage else ""
+    if outcome.result is not None:
+        text = _encode_sorted(outcome.result).encode("ascii")
+        commit = hmac.digest(secret, text, "sha256").hex()
+        used += f',"result":{{"commit":"{commit}","n":{len(text)}}}'
+    if outcome.provider_id is not None:
+        used += f',"provider_id":{encode(outcome.provider_id[:_MAX_NAME])}'
     if cost is not None:
         estimated = "true" if cost.estimated else "false"
         used += (

@@ -30,6 +30,16 @@ class Purpose(Section):
     retention_days: Annotated[int, Field(ge=1)] | None = None
 
 
+class Capture(Section):
+    """What is kept of a tool's calls, beside the log: scrubbed, encrypted, erasable.
+
+    Without it only commitments are: they show later that a value was the one, and tell nothing.
+    """
+
+    args: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    result: bool = False
+
+
 class ToolSection(Section):
     """What a tool is, whoever uses it.
 
@@ -40,3 +50,4 @@ class ToolSection(Section):
     asset: Label | None = None
     purposes: Annotated[list[str], Field(min_length=1)] | None = None
     cost: CallCost = 0
+    capture: Capture = Capture()

@@ -77,6 +77,8 @@ class ToolFacts:
         asset: What it reaches, in the operator's words.
         purposes: What it may be used for; None for anything.
         cost: Nano-units a call of it takes.
+        kept_arguments: The arguments that are kept, encrypted.
+        keeps_result: Whether its result is.
         rule: The entry that says so.
     """
 
@@ -85,6 +87,8 @@ class ToolFacts:
     asset: str | None
     purposes: frozenset[str] | None
     cost: int
+    kept_arguments: tuple[str, ...]
+    keeps_result: bool
     rule: str
 
     def joined(self, other: ToolFacts) -> ToolFacts:
@@ -98,6 +102,8 @@ class ToolFacts:
             asset=self.asset or other.asset,
             purposes=frozenset.intersection(*some) if some else None,
             cost=max(self.cost, other.cost),
+            kept_arguments=tuple(dict.fromkeys((*self.kept_arguments, *other.kept_arguments))),
+            keeps_result=self.keeps_result or other.keeps_result,
             rule=higher.rule,
         )
 
@@ -112,6 +118,8 @@ class Terms:
         rates: The limits it counts against.
         max_output_tokens: The longest answer of a model, or None.
         data: What data it is about.
+        kept_arguments: The arguments that are kept, encrypted; all others are committed to only.
+        keeps_result: Whether the result is kept as well.
     """
 
     budgets: tuple[BudgetLimit, ...] = ()
@@ -119,6 +127,8 @@ class Terms:
     rates: tuple[RateCap, ...] = ()
     max_output_tokens: int | None = None
     data: DataUse | None = None
+    kept_arguments: tuple[str, ...] = ()
+    keeps_result: bool = False
 
 
 class TermsTable:
@@ -158,14 +168,25 @@ class TermsTable:
     def _work_out(self, name: str) -> Terms | None:
         facts = self._facts(name)
         data, cost = self._data, 0
+        kept: tuple[str, ...] = ()
+        keeps_result = False
         if facts is not None:
-            cost = facts.cost
+            cost, kept, keeps_result = facts.cost, facts.kept_arguments, facts.keeps_result
             if facts.data_class or facts.asset:
                 known = data or DataUse()
                 data = replace(known, data_class=facts.data_class, asset=facts.asset)
         budgets = self.budgets if cost else ()
         rates = self._rates.matching(name)
-        return _some(Terms(budgets=budgets, cost=cost, rates=rates, data=data))
+        return _some(
+            Terms(
+                budgets=budgets,
+                cost=cost,
+                rates=rates,
+                data=data,
+                kept_arguments=kept,
+                keeps_result=keeps_result,
+            )
+        )
 
 
 _NONE = Terms()

@@ -25,6 +25,8 @@ def compile_tools(document: Document) -> NameIndex[ToolFacts]:
                 asset=section.asset,
                 purposes=None if section.purposes is None else frozenset(section.purposes),
                 cost=section.cost,
+                kept_arguments=section.capture.args,
+                keeps_result=section.capture.result,
                 rule=f"tools/{name}",
             ),
         )

@@ -246,5 +246,8 @@ class Store(Protocol):
     def extent(self) -> tuple[int, int]:
         """How many entries the log ever took, and the index of the last one that is there."""
 
+    def forget(self) -> None:
+        """Leave nothing of what was deleted in the store's files, as far as it is up to us."""
+
     def close(self) -> None:
         """Write the closing entry of this writer and let go of the database."""

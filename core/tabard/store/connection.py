@@ -69,6 +69,7 @@ def connect(path: Path, *, synchronous: Synchronous) -> sqlite3.Connection:
         _check_owner(connection, path, allow_empty=False)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA secure_delete = ON")  # an erased key is not left on a free page
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.Error):

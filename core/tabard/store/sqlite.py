@@ -179,6 +179,10 @@ class SqliteStore(LogReads):
         row = self._read(lambda db: db.execute(query, (request_id,)).fetchone())
         return None if row is None else to_approval(row)
 
+    def forget(self) -> None:
+        """Leave nothing of what was deleted in the write-ahead log, once no reader needs it."""
+        self._read(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+
     def close(self) -> None:
         """Write the closing entry of this writer and let go of the database."""
         if self._closed:

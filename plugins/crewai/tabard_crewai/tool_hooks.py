@@ -130,6 +130,6 @@ def _record_outcome(permit: Permit, result: object) -> None:
     text = result if isinstance(result, str) else ""
     error = next((kind for start, kind in _FAILURES.items() if text.startswith(start)), None)
     if error is None:
-        permit.settle()
+        permit.settle(result)
     else:
         permit.fail(error)

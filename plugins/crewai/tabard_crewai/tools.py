@@ -107,7 +107,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
                 raise
             if inspect.isawaitable(result):
                 return _finish(result, permit)
-            permit.settle()
+            permit.settle(result)
             return result
 
     setattr(guarded, _MARK, guarded)

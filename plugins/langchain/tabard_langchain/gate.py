@@ -183,7 +183,7 @@ def _watched(permit: Permit, result: Any) -> Any:
         return _watch_async(permit, result)
     if inspect.iscoroutine(result):
         return _watch_coroutine(permit, result)
-    permit.settle()
+    permit.settle(result)
     return result
 
 

@@ -16,6 +16,7 @@ from langchain_core.outputs import LLMResult
 from langchain_core.tools import ToolException
 
 from tabard import AccessDenied, ConfigurationError, Permit, Retrieval, Session, ToolCall, admit
+from tabard_langchain.answer_id import read_provider_id
 from tabard_langchain.handover import Handover, hand_over
 from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
 from tabard_langchain.progress import OpenPermits
@@ -208,11 +209,11 @@ class TabardCallbackHandler(BaseCallbackHandler):
         if getattr(output, "status", None) == "error":
             self._permits.fail(run_id, ToolException())
         else:
-            self._permits.settle(run_id)
+            self._permits.settle(run_id, getattr(output, "content", output))
 
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the retriever has returned."""
-        self._permits.settle(run_id)
+        self._permits.settle(run_id, documents)
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has returned."""
@@ -220,7 +221,9 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the model has answered, and how many tokens it says it took."""
-        self._permits.settle(run_id, usage=read_usage(response))
+        self._permits.settle(
+            run_id, usage=read_usage(response), provider_id=read_provider_id(response)
+        )
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has failed."""

@@ -39,11 +39,18 @@ class OpenPermits:
         with self._lock:
             return None if run_id is None else self._permits.get(run_id)
 
-    def settle(self, run_id: UUID, *, usage: Mapping[str, int] | None = None) -> None:
+    def settle(
+        self,
+        run_id: UUID,
+        result: object = None,
+        *,
+        usage: Mapping[str, int] | None = None,
+        provider_id: str | None = None,
+    ) -> None:
         """Record that a run has ended well, if it is one of ours."""
         permit = self._take(run_id)
         if permit is not None:
-            permit.settle(usage=usage)
+            permit.settle(result, usage=usage, provider_id=provider_id)
 
     def fail(
         self, run_id: UUID, error: BaseException, *, usage: Mapping[str, int] | None = None
