@@ -35,7 +35,7 @@ class ProofRows:
         """Drop the records a checkpoint of that size covers; returns how many there were."""
         self._db.execute("INSERT INTO pruned VALUES (?, ?)", (size, int(self._now)))
         self._db.execute(
-            "DELETE FROM payload WHERE call IN (SELECT call FROM entry WHERE entry <= ?)",
+            "DELETE FROM payload WHERE call IN (SELECT body ->> '$.id' FROM record WHERE id <= ?)",
             (size,),
         )
         return self._db.execute("DELETE FROM record WHERE id <= ?", (size,)).rowcount

@@ -1,0 +1,546 @@
+"""Sealing: checkpoints outside the database, nothing that goes back, witnesses that agree."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tabard import AuditError, Authority, ConfigurationError, Guard, Session, StoreError, ToolCall
+from tabard.audit.checkpoint import Checkpoint, open_checkpoint
+from tabard.audit.checkpoint_file import CheckpointFile, Kept
+from tabard.audit.merkle import Frontier, grown_from, leaf_hash, over, prove_consistency
+from tabard.audit.note import COSIGNATURE, NoteSigner
+from tabard.audit.witness import Request, Witness
+from tabard.audit.witness_client import WitnessAddress
+from tabard.audit.witness_server import serve_witness
+from tabard.home import Home
+from tabard.sealing import Seal, verify_home
+from tabard.store import SqliteStore
+
+ALLOWED = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1"})
+
+
+@pytest.fixture
+def by_hand(guard: Guard) -> Guard:
+    """A guard that does not seal by itself."""
+    guard._background = None
+    guard._store.on_commit = None  # type: ignore[attr-defined]
+    return guard
+
+
+@pytest.fixture
+def seal(home: Path, by_hand: Guard, session: Session) -> Iterator[Seal]:
+    opened = Seal.open(home)
+    yield opened
+    opened.close()
+
+
+def verify(home: Path) -> Any:
+    return verify_home(Home.locate(home), SqliteStore(Home.locate(home).database))
+
+
+class TestSealing:
+    def test_everything_there_is(self, home: Path, seal: Seal, guard: Guard) -> None:
+        """A checkpoint covers every record so far; sealing again without new ones does nothing."""
+        sealed = seal.seal()
+        assert sealed is not None
+        found = open_checkpoint(sealed.note, [seal.key]).checkpoint
+        assert found.size == sealed.size == guard._store.extent()[1]
+        frontier = Frontier()
+        for record in guard._store.stored_records():
+            frontier.append(leaf_hash(record.body))
+        assert found.root == frontier.root()
+        assert seal.seal() == sealed
+        assert len(CheckpointFile(home / "checkpoints.log").read()) == 1
+
+    def test_goes_on_where_it_stopped(
+        self, home: Path, seal: Seal, guard: Guard, session: Session
+    ) -> None:
+        sizes = []
+        for _ in range(5):
+            guard.admit(ALLOWED, session=session)
+            sealed = seal.seal()
+            assert sealed is not None
+            sizes.append(sealed.size)
+        assert sizes == sorted(set(sizes))
+        assert [one.size for one in CheckpointFile(home / "checkpoints.log").read()] == sizes
+        assert verify(home).sealed == sizes[-1]
+
+    def test_empty_log(self, home: Path) -> None:
+        Authority.open(home, trust_domain="acme.example").close()
+        opened = Seal.open(home)
+        database = sqlite3.connect(home / "state.db")
+        assert database.execute("SELECT count(*) FROM record").fetchone()[0] > 0
+        assert opened.seal() is not None
+
+    def test_rollback_of_the_database(
+        self, home: Path, seal: Seal, guard: Guard, session: Session
+    ) -> None:
+        """An older database beside the newer file of checkpoints is found, by both."""
+        seal.seal()
+        database = home / "state.db"
+        with sqlite3.connect(database) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copy(database, home / "before")
+        guard.admit(ALLOWED, session=session)
+        seal.seal()
+        guard.close()
+        seal.close()
+        for path in home.glob("state.db*"):
+            path.unlink()
+        shutil.copy(home / "before", database)
+        with pytest.raises(AuditError, match="is missing"):
+            verify(home)
+        with pytest.raises(AuditError, match="rolled back"):
+            Seal.open(home).seal()
+
+    def test_rewritten_database(
+        self, home: Path, seal: Seal, guard: Guard, session: Session
+    ) -> None:
+        """Whoever rewrites the records and the checkpoints in the database is found."""
+        sealed = seal.seal()
+        assert sealed is not None
+        with sqlite3.connect(home / "state.db") as db:
+            db.execute("DROP TRIGGER record_is_final")
+            db.execute("DROP TRIGGER checkpoint_stays")
+            body = db.execute("SELECT body FROM record WHERE id = 3").fetchone()[0]
+            changed = body.replace('"v":1', '"v":1,"x":1')
+            leaf = leaf_hash(changed.encode())
+            db.execute("UPDATE record SET body = ?, leaf = ? WHERE id = 3", (changed, leaf))
+            db.execute("DELETE FROM checkpoint")
+        with pytest.raises(AuditError):
+            verify(home)
+        with pytest.raises(AuditError, match="rewritten"):
+            seal.seal()
+
+    @pytest.mark.parametrize("column", ["note", "peaks"])
+    def test_changed_checkpoint(self, home: Path, seal: Seal, guard: Guard, column: str) -> None:
+        seal.seal()
+        with sqlite3.connect(home / "state.db") as db:
+            db.execute("DROP TRIGGER checkpoint_is_final")
+            db.execute(f"UPDATE checkpoint SET {column} = replace({column}, 'a', 'b')")
+        with pytest.raises(AuditError):
+            seal.seal()
+
+    def test_crash_between_file_and_database(
+        self, home: Path, seal: Seal, guard: Guard, session: Session
+    ) -> None:
+        """A checkpoint that reached the file only is taken up again."""
+        seal.seal()
+        guard.admit(ALLOWED, session=session)
+        seal.seal()
+        with sqlite3.connect(home / "state.db") as db:
+            db.execute("DROP TRIGGER checkpoint_stays")
+            db.execute("DELETE FROM checkpoint WHERE size = (SELECT max(size) FROM checkpoint)")
+        guard.admit(ALLOWED, session=session)
+        sealed = seal.seal()
+        assert sealed is not None
+        assert verify(home).sealed == sealed.size
+
+    def test_two_sealers(self, home: Path, seal: Seal, guard: Guard, session: Session) -> None:
+        """Sealers in several threads write one chain of checkpoints."""
+        others = [Seal.open(home) for _ in range(3)]
+        errors: list[Exception] = []
+
+        def work(one: Seal) -> None:
+            try:
+                for _ in range(10):
+                    one.seal()
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work, args=(one,)) for one in (seal, *others)]
+        for thread in threads:
+            thread.start()
+        for _ in range(50):
+            guard.admit(ALLOWED, session=session)
+        for thread in threads:
+            thread.join()
+        assert not errors
+        CheckpointFile(home / "checkpoints.log").read()
+        verify(home)
+
+    def test_other_key(self, home: Path, seal: Seal) -> None:
+        """A key that is not the log's does not seal it."""
+        (home / "log" / "key.pem").unlink()
+        from tabard.audit.sealing_key import make_sealing_key
+
+        make_sealing_key(home / "log" / "key.pem")
+        with pytest.raises(ConfigurationError, match="not the key of this log"):
+            Seal.open(home)
+
+    @pytest.mark.parametrize("content", [b"", b"x", b"-----BEGIN PRIVATE KEY-----\nAAAA\n"])
+    def test_what_is_no_key(self, home: Path, seal: Seal, content: bytes) -> None:
+        (home / "log" / "key.pem").write_bytes(content)
+        with pytest.raises(ConfigurationError, match="Ed25519"):
+            Seal.open(home)
+
+    def test_key_others_can_read(self, home: Path, seal: Seal) -> None:
+        (home / "log" / "key.pem").chmod(0o644)
+        with pytest.raises(ConfigurationError, match="others can get at it"):
+            Seal.open(home)
+
+    def test_key_elsewhere(self, home: Path, seal: Seal, tmp_path: Path) -> None:
+        """In production the key lies elsewhere, and verification no longer says it is in reach."""
+        assert any("lies in it" in limit for limit in verify(home).not_proven) is False
+        seal.seal()
+        assert any("lies in it" in limit for limit in verify(home).not_proven)
+        elsewhere = tmp_path / "sealer"
+        elsewhere.mkdir(mode=0o700)
+        (home / "log" / "key.pem").rename(elsewhere / "key.pem")
+        opened = Seal.open(home, key=elsewhere / "key.pem")
+        assert (seal.in_home, opened.in_home) == (True, False)
+        opened.seal()
+        assert not any("lies in it" in limit for limit in verify(home).not_proven)
+        with Authority.open(home):
+            assert not (home / "log" / "key.pem").exists()
+
+
+class TestCheckpointFile:
+    def kept(self, size: int) -> Kept:
+        return Kept(size=size, note=f"note {size}\n", sealed_at=1)
+
+    def test_cut_at_every_byte(self, tmp_path: Path) -> None:
+        """A last line that was cut short is dropped, and what was whole is kept."""
+        file = CheckpointFile(tmp_path / "checkpoints.log")
+        with file.locked():
+            for size in (1, 2, 3):
+                file.append(self.kept(size))
+        data = file.path.read_bytes()
+        ends = [place for place, byte in enumerate(data, start=1) if byte == 10]
+        for cut in range(len(data)):
+            file.path.write_bytes(data[:cut])
+            whole = sum(end <= cut for end in ends)
+            assert [one.size for one in file.read()] == [1, 2, 3][:whole]
+            last = file.last()
+            assert (last.size if last else 0) == whole
+            file.append(self.kept(9))
+            assert [one.size for one in file.read()] == [*[1, 2, 3][:whole], 9]
+
+    def test_changed_lines(self, tmp_path: Path) -> None:
+        """A changed, removed, repeated or inserted line is found."""
+        file = CheckpointFile(tmp_path / "checkpoints.log")
+        with file.locked():
+            for size in (1, 2, 3, 4):
+                file.append(self.kept(size))
+        lines = file.path.read_bytes().splitlines(keepends=True)
+        changed = [
+            [lines[0], *lines[2:]],
+            [lines[1], lines[0], *lines[2:]],
+            [lines[0], lines[0], *lines[1:]],
+            lines[1:],
+            [lines[0].replace(b'"sealed_at":1', b'"sealed_at":2'), *lines[1:]],
+            [lines[0].replace(b":", b": "), *lines[1:]],
+            [b"nonsense\n", *lines],
+            [b"\n", *lines],
+        ]
+        for one in changed:
+            file.path.write_bytes(b"".join(one))
+            with pytest.raises(AuditError, match="line"):
+                file.read()
+
+    def test_cannot_be_read_or_written(self, tmp_path: Path) -> None:
+        file = CheckpointFile(tmp_path)
+        for work in (file.read, file.last, lambda: file.append(self.kept(1))):
+            with pytest.raises(StoreError):
+                work()
+
+
+class TestBackground:
+    def test_after_64_records(self, home: Path, guard: Guard, session: Session) -> None:
+        """A busy guard is sealed as it goes; when it closes, up to its closing record."""
+        began = time.monotonic()
+        while guard._store.latest_checkpoint() is None:
+            guard.admit(ALLOWED, session=session)
+            assert time.monotonic() - began < 20
+        guard.close()
+        store = SqliteStore(home / "state.db")
+        latest = store.latest_checkpoint()
+        assert latest is not None
+        assert latest.size == store.extent()[1]
+
+    def test_after_a_second(self, guard: Guard, session: Session) -> None:
+        """A single record is sealed though no other follows."""
+        guard.admit(ALLOWED, session=session)
+        began = time.monotonic()
+        while True:
+            latest = guard._store.latest_checkpoint()
+            if latest is not None and latest.size == guard._store.extent()[1]:
+                return
+            assert time.monotonic() - began < 20
+            time.sleep(0.05)
+
+    def test_without_the_key(
+        self, home: Path, authority: Authority, policy_text: str, clock: Any
+    ) -> None:
+        """Where the key is elsewhere nothing is sealed from within."""
+        (home / "log" / "key.pem").unlink()
+        with Guard.open(home, policy=policy_text, clock=clock) as opened:
+            session = opened.login(authority.issue("claims-agent"), scope={"claimant_id": "C-1"})
+            for _ in range(70):
+                opened.admit(ALLOWED, session=session)
+        assert SqliteStore(home / "state.db").latest_checkpoint() is None
+
+    def test_failure_stops_no_call(self, home: Path, guard: Guard, session: Session) -> None:
+        """A sealer that cannot work is a complaint, not a refusal."""
+        (home / "checkpoints.log").mkdir()
+        for _ in range(70):
+            guard.admit(ALLOWED, session=session)
+        time.sleep(0.2)
+        guard.admit(ALLOWED, session=session)
+
+    def test_dropped_guard(self, home: Path, guard: Guard, session: Session) -> None:
+        """The thread ends with a guard that nobody closes."""
+        from tabard.background_seal import BackgroundSeal
+
+        store = SqliteStore(home / "state.db")
+        background = BackgroundSeal(home, store, time.time)
+        background.count()
+        thread = background._thread
+        assert thread is not None
+        del background
+        thread.join(5)
+        assert not thread.is_alive()
+
+    def test_fork(self, home: Path, guard: Guard, session: Session) -> None:
+        """A child seals with a thread of its own."""
+        guard.admit(ALLOWED, session=session)
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in range(70):
+                    guard.admit(ALLOWED, session=session)
+                guard.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        guard.close()
+        assert verify(home).sealed == SqliteStore(home / "state.db").extent()[1]
+
+
+@pytest.fixture
+def witnessed(
+    home: Path, by_hand: Guard, session: Session, tmp_path: Path
+) -> Iterator[tuple[Witness, Callable[..., Seal]]]:
+    """A real witness behind real HTTP, and how to seal with it."""
+    log = Seal.open(home).key
+    signer = NoteSigner("witness.example/w1", Ed25519PrivateKey.generate(), COSIGNATURE)
+    witness = Witness(signer, [log], tmp_path / "witness.db", clock=time.time)
+    server = serve_witness(witness, "127.0.0.1", 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}={witness.key}"
+
+    def open_seal(where: Path = home) -> Seal:
+        return Seal.open(where, witnesses=[WitnessAddress.parse(address)])
+
+    yield witness, open_seal
+    server.shutdown()
+    server.server_close()
+
+
+class TestWitness:
+    def test_cosigns_what_goes_on(
+        self, witnessed: tuple[Witness, Callable[..., Seal]], guard: Guard, session: Session
+    ) -> None:
+        """Each checkpoint carries the cosignature, also of sealers that know nothing yet."""
+        witness, open_seal = witnessed
+        seal = open_seal()
+        for round_ in range(4):
+            guard.admit(ALLOWED, session=session)
+            sealed = (seal if round_ % 2 else open_seal()).seal()
+            assert sealed is not None
+            found = open_checkpoint(sealed.note, [seal.key], [witness.key])
+            assert [name for name, _ in found.witnesses] == ["witness.example/w1"]
+
+    def test_refuses_what_goes_back(
+        self,
+        witnessed: tuple[Witness, Callable[..., Seal]],
+        home: Path,
+        guard: Guard,
+        session: Session,
+    ) -> None:
+        """Everything of the log is rolled back, its file as well: the witness remembers."""
+        _, open_seal = witnessed
+        open_seal().seal()
+        before = home.with_name("before")
+        shutil.copytree(home, before)
+        for _ in range(3):
+            guard.admit(ALLOWED, session=session)
+        open_seal().seal()
+        with SqliteStore(before / "state.db").transaction(1.0) as transaction:
+            transaction.append("test", '"x":1')
+        with pytest.raises(AuditError, match="rolled back"):
+            open_seal(before).seal()
+
+    def test_refuses_another_history(
+        self,
+        witnessed: tuple[Witness, Callable[..., Seal]],
+        home: Path,
+        guard: Guard,
+        session: Session,
+    ) -> None:
+        """The same size or more, with other records, is not cosigned."""
+        _, open_seal = witnessed
+        before = home.with_name("before")
+        shutil.copytree(home, before)
+        guard.admit(ALLOWED, session=session)
+        open_seal().seal()
+        with SqliteStore(before / "state.db").transaction(1.0) as transaction:
+            for _ in range(9):
+                transaction.append("test", '"x":1')
+        with pytest.raises(StoreError, match=r"refuses the checkpoint \(422\)"):
+            open_seal(before).seal()
+        assert SqliteStore(before / "state.db").latest_checkpoint() is None
+
+    def test_away(self, home: Path, by_hand: Guard, session: Session) -> None:
+        """Without the witness that has to agree nothing is sealed."""
+        key = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE).key
+        for url in ("http://127.0.0.1:1", "http://256.0.0.1"):
+            with pytest.raises(StoreError, match="cannot be reached"):
+                Seal.open(home, witnesses=[WitnessAddress(url, key)]).seal()
+        assert by_hand._store.latest_checkpoint() is None
+
+    @pytest.mark.parametrize("text", ["", "x", "ftp://a=b", "http://a", "http://a=b", "=x"])
+    def test_what_is_no_address(self, text: str) -> None:
+        with pytest.raises(ConfigurationError, match="a witness"):
+            WitnessAddress.parse(text)
+
+
+LEAVES = [leaf_hash(bytes([n])) for n in range(40)]
+
+
+class TestProtocol:
+    """C2SP tlog-witness, line by line."""
+
+    @pytest.fixture
+    def log(self) -> NoteSigner:
+        return NoteSigner("log.example", Ed25519PrivateKey.generate())
+
+    @pytest.fixture
+    def witness(self, log: NoteSigner, tmp_path: Path) -> Witness:
+        signer = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE)
+        return Witness(signer, [log.key], tmp_path / "w.db", clock=lambda: 1_800_000_000.0)
+
+    def note(self, log: NoteSigner, size: int, root: bytes | None = None) -> str:
+        root = over(LEAVES)(0, size) if root is None else root
+        return Checkpoint(origin=log.key.name, size=size, root=root).sign(log)
+
+    def ask(
+        self, log: NoteSigner, old: int, size: int, proof: tuple[bytes, ...] | None = None
+    ) -> str:
+        if proof is None:
+            proof = tuple(prove_consistency(old, size, over(LEAVES[:size])))
+        return str(Request(old=old, proof=proof, note=self.note(log, size)))
+
+    def test_grows(self, log: NoteSigner, witness: Witness) -> None:
+        for old, size in ((0, 1), (1, 1), (1, 7), (7, 8), (8, 8), (8, 40)):
+            answer = witness.add_checkpoint(self.ask(log, old, size))
+            assert answer.status == 200, answer
+            note = self.note(log, size) + answer.body
+            found = open_checkpoint(note, [log.key], [witness.key])
+            assert found.witnesses == (("w.example", 1_800_000_000),)
+
+    def test_refusals(self, log: NoteSigner, witness: Witness, tmp_path: Path) -> None:
+        assert witness.add_checkpoint(self.ask(log, 0, 7)).status == 200
+        other = NoteSigner("log.example", Ed25519PrivateKey.generate())
+        stranger = NoteSigner("stranger.example", Ed25519PrivateKey.generate())
+        cases = [
+            (self.ask(log, 0, 9), 409),
+            (self.ask(log, 3, 9), 409),
+            (str(Request(old=9, proof=(), note=self.note(log, 7))), 400),
+            (self.ask(log, 7, 9, ()), 422),
+            (self.ask(log, 7, 9, (bytes(32),)), 422),
+            (self.ask(log, 7, 7, (bytes(32),)), 422),
+            (str(Request(old=7, proof=(), note=self.note(log, 7, bytes(32)))), 409),
+            (self.ask(other, 7, 9), 403),
+            (self.ask(stranger, 0, 9), 404),
+            ("", 400),
+            ("old 7\n\nnonsense", 400),
+            (self.ask(log, 7, 9).replace("old 7", "old 07"), 400),
+            (self.ask(log, 7, 9).replace("old 7", "old -7"), 400),
+            (f"old 7\n{'AAAA' * 11}=\n\n{self.note(log, 9)}", 400),
+            ("old 7\n" + f"{'A' * 43}=\n" * 64 + f"\n{self.note(log, 9)}", 400),
+        ]
+        for body, status in cases:
+            answer = witness.add_checkpoint(body)
+            assert answer.status == status, (body, answer)
+            if status == 409:
+                assert (answer.body, answer.kind) == ("7\n", "text/x.tlog.size")
+        again = Witness(
+            NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE),
+            [log.key],
+            tmp_path / "w.db",
+            clock=time.time,
+        )
+        assert again.add_checkpoint(self.ask(log, 0, 9)).status == 409
+        assert again.add_checkpoint(self.ask(log, 7, 9)).status == 200
+
+    def test_race(self, log: NoteSigner, witness: Witness) -> None:
+        """Of many that go on from the same size, to different ones, one is cosigned."""
+        witness.add_checkpoint(self.ask(log, 0, 5))
+        statuses: list[int] = []
+
+        def work(size: int) -> None:
+            statuses.append(witness.add_checkpoint(self.ask(log, 5, size)).status)
+
+        threads = [threading.Thread(target=work, args=(size,)) for size in range(6, 16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(statuses) == [200, *[409] * 9]
+
+    def test_first_proof_is_empty(self, log: NoteSigner, witness: Witness) -> None:
+        assert witness.add_checkpoint(self.ask(log, 0, 5, (bytes(32),))).status == 422
+
+    def test_unusable_state(self, log: NoteSigner, tmp_path: Path) -> None:
+        signer = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE)
+        with pytest.raises(ConfigurationError, match="state"):
+            Witness(signer, [log.key], tmp_path, clock=time.time)
+
+    def test_over_http(self, log: NoteSigner, witness: Witness) -> None:
+        import urllib.error
+        import urllib.request
+
+        server = serve_witness(witness, "127.0.0.1", 0)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+
+        def post(path: str, body: bytes) -> int:
+            try:
+                with urllib.request.urlopen(f"{url}{path}", body) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                return int(error.code)
+
+        assert post("/add-checkpoint", self.ask(log, 0, 3).encode()) == 200
+        assert post("/other", b"x") == 404
+        assert post("/add-checkpoint", b"\xff") == 400
+        assert post("/add-checkpoint", b"x" * 70_000) == 413
+        server.shutdown()
+        server.server_close()
+
+
+def test_kept_frontier_is_enough() -> None:
+    """The proof for a witness needs what is kept of the old tree, not the old leaves."""
+    frontier, log_size = Frontier(), 20
+    for leaf in LEAVES[:7]:
+        frontier.append(leaf)
+    kept = prove_consistency(7, log_size, grown_from(frontier, LEAVES[7:log_size]))
+    assert kept == prove_consistency(7, log_size, over(LEAVES[:log_size]))
+
+
+def test_checkpoint_line_is_json(home: Path, seal: Seal) -> None:
+    seal.seal()
+    [line] = (home / "checkpoints.log").read_text().splitlines()
+    assert set(json.loads(line)) == {"size", "sealed_at", "note", "previous"}
