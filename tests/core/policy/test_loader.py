@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tabard import ConfigurationError, TabardError
+from tabard.budget import ListPricer, TokenUsage
+from tabard.budget.money import NANO
 from tabard.policy import load
 
 HEAD = "version: 1\n"
@@ -218,3 +220,50 @@ def test_only_our_errors_come_out(text: str) -> None:
     except TabardError:
         return
     assert policy.digest
+
+
+REVERSED = """\
+version: 1
+prices:
+  "{0}": {{input: "{1}", output: "1"}}
+  "{2}": {{input: "{3}", output: "1"}}
+agents: {{a: {{models: {{allow: ["**"]}}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "counts"),
+    [
+        (("openai/**", 1), ("openai/gpt-4o", 100), 100),
+        (("openai/**", 100), ("openai/gpt-4o", 1), 1),
+        (("openai/**", 1), ("openai/gpt*", 100), 100),
+        (("openai/gpt-4*", 7), ("openai/*pt-4o", 9), 9),  # equally close: the dearest
+    ],
+)
+def test_order_of_prices_does_not_count(
+    one: tuple[str, int], other: tuple[str, int], counts: int
+) -> None:
+    """Two files of one digest charge the same: the closest pattern's price, wherever it stands."""
+    policies = [load(REVERSED.format(*a, *b)) for a, b in ((one, other), (other, one))]
+    assert policies[0].digest == policies[1].digest
+    usage = TokenUsage(input_tokens=1_000_000, output_tokens=0)
+    for policy in policies:
+        price = policy.tariff.price("openai/gpt-4o", usage, ListPricer(), 2e9)
+        assert price is not None
+        assert price.amount == counts * NANO
+
+
+def test_order_of_tools_and_names_does_not_count() -> None:
+    """What is on record of a tool, and which missing name is told, is that of the digest."""
+    files = (
+        "tools: {'pay*': {asset: a}, pay: {asset: b}}\nagents: {a: {scope: {x: required, "
+        "y: required}, grants: [{tools: [pay], args: {m: {}, n: {}}}]}}\n",
+        "tools: {pay: {asset: b}, 'pay*': {asset: a}}\nagents: {a: {scope: {y: required, "
+        "x: required}, grants: [{tools: [pay], args: {n: {}, m: {}}}]}}\n",
+    )
+    one, two = (load(HEAD + text) for text in files)
+    assert one.digest == two.digest
+    assert one.tools.facts("pay") == two.tools.facts("pay")
+    assert one.agents["a"].required_scope == two.agents["a"].required_scope
+    rules = [p.agents["a"].grants.matching("pay")[0].required for p in (one, two)]
+    assert rules[0] == rules[1]
