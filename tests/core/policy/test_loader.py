@@ -14,6 +14,7 @@ from tabard import ConfigurationError, TabardError
 from tabard.budget import ListPricer, TokenUsage
 from tabard.budget.money import NANO
 from tabard.policy import load
+from tabard.policy.document import Constraint
 
 HEAD = "version: 1\n"
 
@@ -267,3 +268,39 @@ def test_order_of_tools_and_names_does_not_count() -> None:
     assert one.agents["a"].required_scope == two.agents["a"].required_scope
     rules = [p.agents["a"].grants.matching("pay")[0].required for p in (one, two)]
     assert rules[0] == rules[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("agents: {a: {match: {team: }}}", "agents.a.match.team"),
+        ("agents: {a: {windows: }}", "agents.a.windows"),
+        ("agents: {a: {mode: ~}}", "agents.a.mode"),
+        ("agents: {a: {models: {allow: [m], max_output_tokens: }}}", "models.max_output_tokens"),
+        *(
+            (f"agents: {{a: {{grants: [{{tools: [t], args: {{x: {{{name}: null}}}}}}]}}}}", name)
+            for name in Constraint.model_fields
+        ),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {enum: [null]}}}]}}", "x.enum.0"),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {each: {max: }}}}]}}", "x.each.max"),
+        ("agents: {a: {grants: [{tools: [t], args: {x: }}]}}", "args.x"),
+        ("agents: {a: }", "agents.a"),
+        ("agents:", "agents"),
+        ("deny: [{tools: [t], agents: }]", "deny.0.agents"),
+        ("deny: [{tools: [t], any_arg: }]", "deny.0.any_arg"),
+        ("tools: {t: {purposes: }}", "tools.t.purposes"),
+        ("cedar:", "cedar"),
+        ("prices: {m: {input: '1', output: '1', cache_write: }}", "prices.m.cache_write"),
+    ],
+)
+def test_nothing_is_left_empty(text: str, path: str) -> None:
+    """A condition whose value was left out is told, and not taken for no condition."""
+    assert f"{path}: left empty" in message(text)
+    assert len(message(text).splitlines()) == 1
+
+
+def test_empty_in_an_alias_of_itself() -> None:
+    """Looking for what was left empty ends, whatever the aliases of the YAML do."""
+    assert "x.y" in message("x: &a {y: , z: *a}")
+    bomb = "a: &a0 [x]\n" + "".join(f"a{n}: &a{n + 1} [{f'*a{n},' * 9}]\n" for n in range(30))
+    assert "unknown field" in message(bomb)
