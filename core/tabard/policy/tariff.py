@@ -73,6 +73,15 @@ class Tariff:
         closest = (one.price for one in own if one.closeness == own[0].closeness)
         return dearest(self._convert(price.cost(usage), now) for price in closest)
 
+    def price_at_most(
+        self, model: str, usage: TokenUsage, pricer: Pricer, now: float
+    ) -> Sum | None:
+        """The most that a call of so many tokens can cost, whatever of it a cache is used for.
+
+        Args and result are those of `price`; what `usage` says of a cache does not count.
+        """
+        return dearest(self.price(model, shape, pricer, now) for shape in usage.shapes())
+
     def _convert(self, cost: Cost, now: float) -> Sum | None:
         rate, basis = Fraction(1), cost.source
         if cost.currency != self.currency:
