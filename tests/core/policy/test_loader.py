@@ -118,6 +118,11 @@ def message(text: str) -> str:
         ),
         ("sets: {a: [m], b: ['@a', n]}", ["sets.b", "cannot hold another one", "`@a`"]),
         ("deny: [{models: ['openai/*']}]", ["deny.0.models", "write `openai/**`"]),
+        (
+            "sets: {all: ['openai/*']}\ndeny: [{models: ['@all']}]",
+            ["deny.0.models", "`openai/*` of `@all`", "write `openai/**`"],
+        ),
+        ("sets: {all: ['*']}\ndeny: [{models: ['@all']}]", ["deny.0.models", "write `**`"]),
         ("cedar: 'permit('", ["cedar", "not a Cedar policy set"]),
         ("cedar: 'permit(principal == ?principal, action, resource);'", ["cedar", "templates"]),
         ("agents: {a: {mode: off}}", ["agents.a.mode", "found 'off'"]),
