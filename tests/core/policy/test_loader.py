@@ -56,6 +56,33 @@ def message(text: str) -> str:
             ["no scope key `k`"],
         ),
         ("agents: {a: {grants: [{id: g, tools: [t]}, {id: g, tools: [u]}]}}", ["is there 2 times"]),
+        *(
+            (
+                f"agents: {{a: {{grants: [{{tools: [t], args: {{x: {condition}}}}}]}}}}",
+                ["agents.a.grants.0.args.x", part],
+            )
+            for condition, part in (
+                ("{min: 5, max: 1}", "no number is at least 5"),
+                ("{type: integer, regex: ab}", "`regex`, `type` can never hold"),
+                ("{type: string, max: 5}", "`max`, `type`"),
+                ("{type: object, each: {}}", "`each`, `type`"),
+                ("{type: boolean, max_length: 5}", "`max_length`, `type`"),
+                ("{prefix: a, min: 1}", "`prefix`, `min`"),
+                ("{type: string, enum: [1]}", "`enum`, `type`"),
+                ("{type: string, enum: [a, 1]}", "the value 1 can never hold: `type`"),
+                ("{equals: a, enum: [b]}", "can never hold"),
+                ("{equals: a, not_in: [a]}", "the value 'a' can never hold: `not_in`"),
+                ("{equals: 1.0, type: integer}", "`equals`, `type`"),
+                ("{enum: [.nan]}", "can never hold"),
+                ("{each: {min: 5, max: 1}}", "no number"),
+                ("{prefix: ../data}", "`prefix` never holds"),
+                ("{glob: '/a/../**'}", "`glob` never holds"),
+            )
+        ),
+        (
+            "agents: {a: {approvals: [{tools: [t], when: {x: {}}, by: r, show: [x, typo]}]}}",
+            ["agents.a.approvals.0", "`show` names `typo`"],
+        ),
         ("agents: {a: {windows: [w]}}", ["agents.a.windows", "no window `w`"]),
         ("agents: {a: {models: {allow: ['@s']}}}", ["agents.a.models.allow", "no set `@s`"]),
         ("currency: euro", ["currency", "euro"]),
@@ -309,3 +336,26 @@ def test_empty_in_an_alias_of_itself() -> None:
     assert "x.y" in message("x: &a {y: , z: *a}")
     bomb = "a: &a0 [x]\n" + "".join(f"a{n}: &a{n + 1} [{f'*a{n},' * 9}]\n" for n in range(30))
     assert "unknown field" in message(bomb)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "{min: 5, max: 5}",
+        "{type: number, enum: [1, 1.5]}",
+        "{enum: [a, 1, true]}",
+        "{type: string, prefix: a, glob: 'a*', regex: 'a.', max_length: 5, not_in: [ab]}",
+        "{type: array, each: {type: integer, min: 1}, max_length: 3}",
+        "{equals: false, type: boolean}",
+        "{equals: a, enum: [a]}",
+    ],
+)
+def test_what_can_hold_loads(condition: str) -> None:
+    """Conditions that one value can meet are no contradiction."""
+    assert load(f"{HEAD}agents: {{a: {{grants: [{{tools: [t], args: {{x: {condition}}}}}]}}}}\n")
+
+
+def test_show_of_an_unnamed_argument() -> None:
+    """Where any argument is let through, any can be shown."""
+    rule = "{tools: [t], unknown_args: allow, by: r, show: [x]}"
+    assert load(f"{HEAD}agents: {{a: {{approvals: [{rule}]}}}}\n")
