@@ -67,7 +67,7 @@ class Permit:
             result: What it returned; looked at by nobody and kept nowhere.
             usage: Tokens by kind, for example `{"input_tokens": 12, "output_tokens": 3}`, with
                 `cache_read_tokens` and `cache_write_tokens` among the input, where known. Without
-                it a model call is charged at its estimate.
+                it, or when they are more than the input, a model call is charged at its estimate.
 
         Returns:
             False when the call had an outcome already. Never raises: if the record cannot be
