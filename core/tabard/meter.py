@@ -79,7 +79,7 @@ class Meter:
         return Charge(amount=most.amount, basis=most.basis, windows=windows, tariff=tariff)
 
     def _price(self, model: str, usage: TokenUsage, tariff: Tariff, now: float) -> Sum:
-        price = tariff.price(model, usage, self._pricer, now)
+        price = tariff.price_at_most(model, usage, self._pricer, now)
         if price is None:
             raise _unknown(f"no price is known for the model, or none in {tariff.currency}")
         return price

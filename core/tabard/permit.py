@@ -75,7 +75,7 @@ class Permit:
                 the policy says so.
             usage: Tokens by kind, for example `{"input_tokens": 12, "output_tokens": 3}`, with
                 `cache_read_tokens` and `cache_write_tokens` among the input, where known. Without
-                it a model call is charged at its estimate.
+                it, or when they are more than the input, a model call is charged at its estimate.
             provider_id: What the provider calls its answer, to be found by later.
 
         Returns:

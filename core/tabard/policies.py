@@ -71,8 +71,9 @@ class CentralPolicy:
         """
         self._store = store
         self._lock = threading.Lock()
-        self._number = 0
-        self._policy: Policy | None = None
+        # One object, changed in one step: a policy is never seen with the number of another. The
+        # lock would not do, `is_in_force` asks inside a transaction that `current` may wait for.
+        self._known: tuple[int, Policy] | None = None
         try:
             self.current()
         except StoreError as error:
@@ -86,9 +87,9 @@ class CentralPolicy:
         """
         number = self._store.policy_number()
         with self._lock:
-            if self._policy is None or number != self._number:
-                self._policy, self._number = self._read(number), number
-            return self._policy
+            if self._known is None or number != self._known[0]:
+                self._known = (number, self._read(number))
+            return self._known[1]
 
     def _read(self, number: int) -> Policy:
         changes = [one for one in self._store.policy_changes() if one.number == number]
@@ -105,7 +106,10 @@ class CentralPolicy:
 
     def is_in_force(self, policy: Policy, transaction: Transaction) -> bool:
         """Whether no other policy was applied since."""
-        return policy is self._policy and transaction.policy_number() == self._number
+        known = self._known
+        if known is None or policy is not known[1]:
+            return False
+        return transaction.policy_number() == known[0]
 
 
 NO_POLICY = (

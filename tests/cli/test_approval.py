@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -71,6 +72,18 @@ def test_list_and_show(tabard: Any, request_id: str) -> None:
     assert f'"{SECRET}"' in shown
     [facts] = tabard("approval", "show", request_id, "--json").rows
     assert facts["shown"] == {"amount": 300, "to": SECRET}
+
+
+def test_numbers_json_cannot_say(tabard: Any, guard: Guard, session: Session) -> None:
+    """`--json` is JSON whatever a model has written: infinity is text."""
+    low = ToolCall("pay", {"amount": float("-inf"), "to": [{"x": float("nan")}]})
+    with pytest.raises(ApprovalRequired):
+        guard.admit(low, session=session)
+    printed = tabard("approval", "list", "--json")
+    [row] = [json.loads(line, parse_constant=pytest.fail) for line in printed.out.splitlines()]
+    assert row["shown"] == {"amount": "-Infinity", "to": [{"x": "NaN"}]}
+    shown = tabard("approval", "show", row["id"], "--json").out
+    assert json.loads(shown, parse_constant=pytest.fail) == row
 
 
 def test_grant(tabard: Any, request_id: str, anna: str, guard: Guard, session: Session) -> None:

@@ -492,3 +492,66 @@ class TestNonsense:
         """What would cost more than a million has no price."""
         action = ModelCall("m/a", input_tokens=10**12, max_output_tokens=10**12)
         assert refusal(guard, action, login()).code == "unknown_price"
+
+
+DEAR_WRITING = """\
+version: 1
+prices: {"p/m": {input: "1", output: "1", cache_write: "100"}}
+agents:
+  claims-agent:
+    models: {allow: ["p/m"]}
+    budgets: [{per: total, limit: "1.00"}]
+"""
+LIST_PRICES = """\
+version: 1
+currency: USD
+agents:
+  claims-agent:
+    models: {allow: ["anthropic/**"]}
+    budgets: [{per: total, limit: "0.61"}]
+"""
+
+
+class TestDearCacheWrites:
+    @pytest.fixture(params=[(DEAR_WRITING, "p/m"), (LIST_PRICES, "anthropic/claude-sonnet-4-5")])
+    def case(self, request: pytest.FixtureRequest) -> tuple[str, str]:
+        return request.param  # type: ignore[no-any-return]
+
+    @pytest.fixture
+    def policy_text(self, case: tuple[str, str]) -> str:
+        return case[0]
+
+    def test_held_at_the_dearest_input(
+        self, guard: Guard, login: Callable[..., Session], case: tuple[str, str]
+    ) -> None:
+        """Nothing that is written to a cache costs more than was held for the call."""
+        session = login()
+        with pytest.raises(BudgetExceeded, match="budget"):
+            guard.admit(
+                ModelCall(case[1], input_tokens=200_000, max_output_tokens=1), session=session
+            )
+        permit = guard.admit(
+            ModelCall(case[1], input_tokens=5_000, max_output_tokens=1), session=session
+        )
+        held = guard._store.balances()[0].held
+        used = {"input_tokens": 5_000, "output_tokens": 1, "cache_write_tokens": 4_999}
+        permit.settle(usage=used)
+        assert 0 < guard._store.balances()[0].spent <= held
+
+
+class TestCacheBesideTheInput:
+    @pytest.fixture
+    def policy_text(self) -> str:
+        return DEAR_WRITING
+
+    def test_charged_at_the_estimate(self, guard: Guard, login: Callable[..., Session]) -> None:
+        """A report that counts cached tokens beside the input is no usage, and never a bargain."""
+        permit = guard.admit(
+            ModelCall("p/m", input_tokens=5_000, max_output_tokens=1), session=login()
+        )
+        held = guard._store.balances()[0].held
+        used = {"input_tokens": 5, "output_tokens": 1, "cache_write_tokens": 4_000}
+        permit.settle(usage=used)
+        *_, last = guard.records()
+        assert last["cost"]["estimated"] is True
+        assert guard._store.balances()[0].spent == held

@@ -57,6 +57,26 @@ def test_changed_while_a_call_is_judged(
             guard.admit(CALL, session=session)
 
 
+def test_changed_by_another_thread_while_asked(
+    home: Path, authority: Authority, policies: Policies, clock: Any
+) -> None:
+    """A policy is compared with its own number, and not with that of one loaded in between."""
+    policies.apply(LENIENT)
+    with Guard.open(home, clock=clock) as guard:
+        source: Any = guard._policies
+        earlier = source.current()
+
+        class Slow:
+            """A transaction in which another thread loads the new policy before the answer."""
+
+            def policy_number(self) -> int:
+                policies.apply(STRICT)
+                source.current()
+                return int(guard._store.policy_number())
+
+        assert source.is_in_force(earlier, Slow()) is False
+
+
 def test_history(policies: Policies, clock: Any) -> None:
     """Who applied what and when; a rollback is a change of its own, and on record."""
     first = policies.apply(LENIENT, author="mia", reason="start")

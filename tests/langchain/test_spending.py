@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGenerationChunk
 
 from tabard import AccessDenied, Authority, BudgetExceeded, Guard, NotPermitted, Session
 from tabard.budget import IMAGE_TOKENS
@@ -92,6 +93,24 @@ def test_unknown_usage_is_charged_at_the_estimate(
     assert spent()[1] == 0
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0},
+        {**USED, "input_token_details": {"cache_read": 500, "cache_creation": 100_000}},
+    ],
+)
+def test_report_that_cannot_be_meant(
+    guard: Guard, session: Session, spent: Callable[[], Any], usage: Any
+) -> None:
+    """All zeros is no report, nor is more from the cache than was read: the estimate is charged."""
+    with session:
+        model(usage=usage).invoke("hi", CONFIG)
+    *_, last = guard.records()
+    assert last["cost"]["estimated"] is True
+    assert spent()[0] >= 200
+
+
 def test_cached_tokens(session: Session, spent: Callable[[], Any]) -> None:
     """Tokens from the provider's cache are charged at their own price."""
     used = {**USED, "input_token_details": {"cache_read": 60}}
@@ -112,6 +131,36 @@ def test_stream_that_is_broken_off(session: Session, spent: Callable[[], Any]) -
 
 class Refused(Exception):
     status_code = 429
+
+
+THOUGHTS: list[AIMessageChunk] = [
+    AIMessageChunk(content=[{"type": "thinking", "thinking": "hmm", "index": 0}]),
+    AIMessageChunk(content="", additional_kwargs={"reasoning_content": "hmm"}),
+    AIMessageChunk(content=""),
+    AIMessageChunk(content="", usage_metadata={**USED}),  # type: ignore[arg-type]
+]
+
+
+class Thinking(ScriptedChatModel):
+    """Streams thoughts, and breaks off with an error that a provider also refuses with."""
+
+    thought: AIMessageChunk
+
+    def _stream(self, *args: Any, **kwargs: Any) -> Any:
+        yield ChatGenerationChunk(message=self.thought)
+        raise Refused
+
+
+@pytest.mark.parametrize("thought", THOUGHTS)
+def test_stream_that_breaks_off_in_thought(
+    session: Session, spent: Callable[[], Any], thought: AIMessageChunk
+) -> None:
+    """Whatever a provider has sent was written by it, and is charged at the estimate."""
+    broken = Thinking(script=[AIMessage("")], max_tokens=200, thought=thought)
+    with session, pytest.raises(Refused):
+        list(broken.stream("hi", CONFIG))
+    assert spent()[0] >= 200
+    assert spent()[1] == 0
 
 
 @pytest.mark.parametrize(

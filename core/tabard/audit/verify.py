@@ -101,7 +101,7 @@ def verify_log(
         limits.append(_UNSIGNED)
     return Verification(
         records=found.records,
-        pruned=start.size if pruned is not None else 0,
+        pruned=0 if pruned is None else pruned.size,
         sealed=sealed,
         writers=found.writers,
         open_writers=found.open_writers,

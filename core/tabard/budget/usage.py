@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,11 +27,23 @@ class TokenUsage:
         """The usage a provider reports; None when it does not tell, or cannot be meant."""
         if counts is None or not _is_count(counts, "input_tokens", "output_tokens"):
             return None
-        cached = {name: counts.get(name, 0) for name in _CACHED}
+        cached = {name: 0 if counts.get(name) is None else counts[name] for name in _CACHED}
+        # Some providers count cached tokens beside the input: then the input is not all there is.
         if not _is_count(cached, *_CACHED) or sum(cached.values()) > counts["input_tokens"]:
-            cached = {}  # at the full price of input, which is never too little
+            return None
         return cls(
             input_tokens=counts["input_tokens"], output_tokens=counts["output_tokens"], **cached
+        )
+
+    def shapes(self) -> tuple[TokenUsage, ...]:
+        """The same tokens with all input plain, read from the cache, or put into it.
+
+        What a call costs is at most the dearest of these: nobody knows before it which it will be.
+        """
+        return (
+            replace(self, cache_read_tokens=0, cache_write_tokens=0),
+            replace(self, cache_read_tokens=self.input_tokens, cache_write_tokens=0),
+            replace(self, cache_read_tokens=0, cache_write_tokens=self.input_tokens),
         )
 
 

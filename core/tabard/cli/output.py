@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -52,9 +53,19 @@ def moment(seconds: float) -> str:
 
 
 def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line, ASCII only."""
+    """One JSON object a line, ASCII only; a number that JSON cannot say (`Infinity`) as text."""
     for row in rows:
-        typer.echo(json.dumps(row))
+        typer.echo(json.dumps(_sayable(row), allow_nan=False))
+
+
+def _sayable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _sayable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    return value
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -57,7 +57,7 @@ def _compile_agent(
         teams=_names(section.match.team),
         environments=_names(section.match.environment),
         windows=None if windows is None else tuple(document.windows[w] for w in windows),
-        required_scope=tuple(key for key, need in section.scope.items() if need == "required"),
+        required_scope=tuple(sorted(k for k, need in section.scope.items() if need == "required")),
         models=NameIndex(
             (pattern, f"{name}/models/{text}")
             for text in section.models.allow
@@ -123,7 +123,8 @@ def _compile_arguments(
     return GrantRule(
         rule=rule,
         checks={name: compile_constraint(wanted) for name, wanted in constraints.items()},
-        required=tuple(name for name, wanted in constraints.items() if not wanted.optional),
+        # Sorted, as in the digest: two files of one digest answer with the same words.
+        required=tuple(sorted(name for name, want in constraints.items() if not want.optional)),
         open_ended=unknown == "allow",
     )
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,10 +25,12 @@ Check = Callable[[object, Mapping[str, object]], str | None]
 Test = Callable[[object, Mapping[str, object]], bool]
 """One condition of a constraint: whether it holds."""
 
+_SEPARATOR = re.compile(r"[/\\]")
+
 MAX_SUBJECT = 65_536
 """Characters of one string a pattern is run on; a longer one fails the constraint."""
 
-_TYPES: dict[str, tuple[type, ...]] = {
+TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
@@ -63,7 +66,7 @@ def _check_each(inner: Check, value: object, scope: Mapping[str, object]) -> str
 
 
 def _type(name: str) -> Test:
-    kinds = _TYPES[name]
+    kinds = TYPES[name]
     return lambda value, _: type(value) in kinds and not _is_nan(value)
 
 
@@ -85,11 +88,17 @@ def _not_in(barred: list[Scalar]) -> Test:
 
 
 def _prefix(start: str) -> Test:
-    return lambda value, _: isinstance(value, str) and value.startswith(start)
+    return lambda value, _: isinstance(value, str) and value.startswith(start) and not climbs(value)
 
 
 def _glob(text: str) -> Test:
-    return _matches(NamePattern.parse(text))
+    matches = _matches(NamePattern.parse(text))
+    return lambda value, scope: matches(value, scope) and not climbs(cast(str, value))
+
+
+def climbs(text: str) -> bool:
+    """Whether a text has the path segment `..`, by which `/data/../etc` leaves `/data/`."""
+    return ".." in text and ".." in _SEPARATOR.split(text)
 
 
 def _regex(text: str) -> Test:
@@ -130,7 +139,11 @@ _TESTS: dict[str, Callable[[Any], Test]] = {
 
 
 def _same(left: object, right: object) -> bool:
-    """Equal in value and in type: `True` is not 1, and 1 is not 1.0."""
+    """Equal in value and in type, at every depth: `True` is not 1, and 1 is not 1.0."""
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(v, right[k]) for k, v in left.items())
     return type(left) is type(right) and left == right
 
 

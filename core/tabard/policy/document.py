@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from tabard.policy.constraints import Scalar
+from tabard.policy.contradictions import find_contradiction
 from tabard.policy.data import DATA_CLASSES, Purpose, ToolSection
 from tabard.policy.fields import (
     AgentName,
@@ -63,6 +64,8 @@ class Constraint(Section):
             raise ValueError("`min` and `max` must be numbers, found NaN")
         if self.each is not None and self.each.optional:
             raise ValueError("`optional` has no meaning under `each`")
+        if (contradiction := find_contradiction(self)) is not None:
+            raise ValueError(contradiction)
         return self
 
 
@@ -106,6 +109,13 @@ class ApprovalRule(Section):
     by: Label
     ttl: Duration = DEFAULT_APPROVAL_TTL
     show: list[str] = []
+
+    @model_validator(mode="after")
+    def _shows_what_can_be_there(self) -> Self:
+        for name in self.show if self.unknown_args == "deny" else ():
+            if name not in self.when:
+                raise ValueError(f"`show` names `{name}`, which `when` does not: it is never there")
+        return self
 
 
 class AgentSection(Section):

@@ -163,8 +163,12 @@ def _nearest(
     decision: Decision, action: Action, facts: tuple[Fact, ...], candidates: tuple[Candidate, ...]
 ) -> Iterator[str]:
     if decision.effect != "deny":
-        fitting = [one.rule for one in candidates if not one.failures]
-        yield f"without {' and '.join(fitting)} it would be denied"
+        fitting = [one for one in candidates if not one.failures]
+        # Without the rules that allow, those that ask are still there.
+        dropped = [one.rule for one in fitting if one.effect == decision.effect]
+        asking = decision.effect == "allow" and any(one.effect == "ask" for one in fitting)
+        outcome = "a person would be asked" if asking else "it would be denied"
+        yield f"without {' and '.join(dropped)} {outcome}"
         return
     for fact in facts:
         if not fact.holds:

@@ -61,15 +61,29 @@ Glob = Annotated[str, AfterValidator(_check_pattern)]
 Globs = Annotated[list[Glob], Field(min_length=1)]
 Expression = Annotated[str, AfterValidator(_check_regex)]
 """An RE2 expression."""
-Names = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Names = Annotated[
+    list[str],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1},
+            ]
+        }
+    ),
+]
 """One name, or several."""
-RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}\z")]
-AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}\z")]
+# In these patterns `$` is the very end: pydantic's engine has no other meaning for it, and the JSON
+# Schema (ECMA-262) knows no `\z`.
+RuleId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+AgentName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200)]
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}\z")]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """ISO 4217."""
 Duration = Annotated[
-    int, BeforeValidator(_parse_duration), WithJsonSchema(_text(_DURATION.pattern))
+    int, BeforeValidator(_parse_duration), WithJsonSchema(_text(f"^{_DURATION.pattern}$"))
 ]
 """Seconds; written `15m`."""
 Amount = Annotated[

@@ -85,6 +85,11 @@ class NamePattern:
         """Whether the pattern is a plain name."""
         return self._regex is None
 
+    @property
+    def closeness(self) -> tuple[bool, int]:
+        """How closely the pattern describes its names: a plain name most, then by characters."""
+        return self.exact, len(self.text.replace("*", ""))
+
     def matches(self, name: str) -> bool:
         """Whether the whole of `name` is matched."""
         return name == self.text if self._regex is None else self._regex.matches(name)

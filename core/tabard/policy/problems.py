@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -14,11 +15,31 @@ from tabard.policy.references import find_broken_references
 
 def find_problems(data: Any) -> tuple[Document | None, list[str]]:
     """Validate parsed YAML: the document if it can be read, and every problem as one sentence."""
+    empty = list(_left_empty(data))
+    problems = [f"{path}: left empty (null); give it a value, or leave it out" for path in empty]
     try:
         document = Document.model_validate(data)
     except ValidationError as error:
-        return None, describe_problems(error, Document)
-    return document, find_broken_references(document)
+        found = describe_problems(error, Document)
+        known = tuple(f"{path}{end}" for path in empty for end in (": ", "."))
+        return None, [*problems, *(one for one in found if not one.startswith(known))]
+    return document, [*problems, *find_broken_references(document)]
+
+
+def _left_empty(data: Any) -> Iterator[str]:
+    """The path of every null: a condition without its value would be no condition at all."""
+    seen: set[int] = set()  # an alias can stand in a million places, or in itself
+    waiting: list[tuple[str, Any]] = [("", data)]
+    while waiting:
+        path, value = waiting.pop()
+        if value is None:
+            yield path or "the file"
+        if not isinstance(value, dict | list) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        members = value.items() if isinstance(value, dict) else enumerate(value)
+        inner = [(f"{path}.{name}" if path else str(name), item) for name, item in members]
+        waiting.extend(reversed(inner))
 
 
 def describe_problems(error: ValidationError, root: type[BaseModel]) -> list[str]:

@@ -124,9 +124,12 @@ def _in_deny(rule: DenyRule, document: Document) -> Iterator[str]:
             yield f"agents: no agent `{name}`, {_known(document.agents)}"
     yield from _in_models("models", rule.models or [], document)
     for model in rule.models or ():
-        if model.endswith("/*"):
-            wider = f"{model}*"
-            yield f"models: `{model}` spares names with a dot such as gpt-3.5; write `{wider}`"
+        in_set = model.startswith("@")
+        for pattern in document.sets.get(model[1:], ()) if in_set else (model,):
+            if pattern == "*" or pattern.endswith("/*"):
+                found = f"`{pattern}` of `{model}`" if in_set else f"`{pattern}`"
+                wider = f"{pattern}*"
+                yield f"models: {found} spares names with a dot such as gpt-3.5; write `{wider}`"
 
 
 def _in_sets(document: Document) -> Iterator[str]:

@@ -127,7 +127,7 @@ def _pay(
             usage = TokenUsage(
                 input_tokens=action.input_tokens or 0, output_tokens=action.max_output_tokens
             )
-            price = policy.tariff.price(action.name, usage, pricer, now)
+            price = policy.tariff.price_at_most(action.name, usage, pricer, now)
         if price is None:
             reason = "no price is known for the call, or it sets no limit to its output"
             return _refuse(decision, "unknown_price", terms.budgets[0].rule, reason)

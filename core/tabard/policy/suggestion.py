@@ -8,30 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 
 from tabard.policy.observed import ObservedCall
-
-
-@dataclass
-class _Tool:
-    """What was seen of one tool."""
-
-    calls: int = 0
-    untyped: int = 0
-    nameless: int = 0
-    present: dict[str, int] = field(default_factory=dict)
-    types: dict[str, set[str]] = field(default_factory=dict)
-
-    def add(self, call: ObservedCall) -> None:
-        self.calls += 1
-        self.nameless += not call.complete
-        for name in call.arguments - call.injected:
-            self.present[name] = self.present.get(name, 0) + 1
-            kind = call.types.get(name)
-            self.types.setdefault(name, set()).update([kind] if kind else [])
-            self.untyped += kind is None
+from tabard.policy.observed_tool import ObservedTool, Shape
 
 
 def suggest_grants(calls: Iterable[ObservedCall], agent: str) -> str:
@@ -58,10 +38,10 @@ class _Seen:
     """Everything that was seen of one agent."""
 
     def __init__(self) -> None:
-        self.tools: dict[str, _Tool] = {}
+        self.tools: dict[str, ObservedTool] = {}
         self.models: set[str] = set()
         self.others: set[str] = set()
-        self.limits: list[int] = []
+        self.limits: list[int | None] = []
         self.left_out: Counter[str] = Counter()
 
     def add(self, call: ObservedCall) -> None:
@@ -70,29 +50,47 @@ class _Seen:
             self.left_out[f"{call.kind} {_quoted(call.name)}: {why}"] += 1
         elif call.kind == "model":
             self.models.add(call.name)
-            self.limits += [] if call.max_output_tokens is None else [call.max_output_tokens]
+            self.limits.append(call.max_output_tokens)
         elif call.kind == "delegation":
             self.others.add(call.name)
         else:
-            self.tools.setdefault(call.name, _Tool()).add(call)
+            self.tools.setdefault(call.name, ObservedTool()).add(call)
 
     def write(self, agent: str) -> str:
         lines = [f"# left out, {n} times: {what}" for what, n in sorted(self.left_out.items())]
-        lines += ["agents:", f"  {_quoted(agent)}:"]
-        if not (self.models or self.others or self.tools):
-            lines[-1] += " {} # nothing was seen of it that ran"
-        if self.models:
-            cap = f", max_output_tokens: {max(self.limits)}" if self.limits else ""
-            listed = ", ".join(map(_quoted, sorted(self.models)))
-            lines.append(f"    models: {{allow: [{listed}]{cap}}}")
-        if self.others:
-            listed = ", ".join(map(_quoted, sorted(self.others)))
-            lines.append(f"    delegates_to: [{listed}]")
-        if self.tools:
-            lines.append("    grants:")
         for name, tool in sorted(self.tools.items()):
-            lines += _grant(name, tool)
-        return "\n".join(lines) + "\n"
+            if tool.nameless:
+                lines.append(
+                    f"# left out, {tool.nameless} times: tool {_quoted(name)}: it had arguments "
+                    "whose names are not in the log"
+                )
+        granted = [*self._models(), *self._others(), *self._grants()]
+        nothing = "" if granted else " {} # nothing was seen of it that ran"
+        return "\n".join([*lines, "agents:", f"  {_quoted(agent)}:{nothing}", *granted]) + "\n"
+
+    def _models(self) -> Iterator[str]:
+        if self.models:
+            listed = ", ".join(map(_quoted, sorted(self.models)))
+            yield f"    models: {{allow: [{listed}]{self._cap()}"
+
+    def _others(self) -> Iterator[str]:
+        if self.others:
+            yield f"    delegates_to: [{', '.join(map(_quoted, sorted(self.others)))}]"
+
+    def _grants(self) -> list[str]:
+        shapes = [(name, s) for name, tool in sorted(self.tools.items()) for s in tool.shapes()]
+        lines = [line for name, shape in shapes for line in _grant(name, shape)]
+        return ["    grants:", *lines] if lines else []
+
+    def _cap(self) -> str:
+        """What ends the line of the models: the highest limit seen, if every call had one."""
+        limits = [limit for limit in self.limits if limit is not None]
+        unlimited = len(self.limits) - len(limits)
+        if unlimited:
+            calls = "1 call" if unlimited == 1 else f"{unlimited} calls"
+            return f"}} # no max_output_tokens: {calls} set no limit"
+        note = "" if max(limits) else " # no call asked for any output; 1 is the least there is"
+        return f", max_output_tokens: {max(1, *limits)}}}{note}"
 
 
 def _reason_to_leave_out(call: ObservedCall) -> str | None:
@@ -105,24 +103,18 @@ def _reason_to_leave_out(call: ObservedCall) -> str | None:
     return None
 
 
-def _grant(name: str, tool: _Tool) -> list[str]:
-    times = "1 call" if tool.calls == 1 else f"{tool.calls} calls"
+def _grant(name: str, shape: Shape) -> list[str]:
+    times = "1 call" if shape.calls == 1 else f"{shape.calls} calls"
     lines = [f"      - tools: [{_quoted(name)}] # {times}; values are not in the log"]
-    if tool.nameless:
-        lines.append(
-            f"        # {tool.nameless} of them had arguments whose names are not in the log: "
-            "these calls stay refused"
-        )
-    if tool.present:
+    if shape.types:
         lines.append("        args:")
-    for argument, seen in sorted(tool.present.items()):
-        lines.append(f"          {_quoted(argument)}: {_constraint(tool, argument, seen)}")
+    for argument in sorted(shape.types):
+        lines.append(f"          {_quoted(argument)}: {_constraint(shape, argument)}")
     return lines
 
 
-def _constraint(tool: _Tool, argument: str, seen: int) -> str:
-    kinds = tool.types[argument]
-    optional = seen < tool.calls
+def _constraint(shape: Shape, argument: str) -> str:
+    kinds = shape.types[argument]
     parts, note = [], ""
     if kinds == {"integer", "number"}:
         kinds = {"number"}
@@ -132,10 +124,16 @@ def _constraint(tool: _Tool, argument: str, seen: int) -> str:
         note = f" # seen as {', '.join(sorted(kinds))}: no one type to ask for"
     else:
         note = " # its type is not in the log: only shadow mode keeps it"
-    parts += ["optional: true"] if optional else []
+    parts += ["optional: true"] if argument in shape.optional else []
     return "{" + ", ".join(parts) + "}" + note
 
 
 def _quoted(text: str) -> str:
-    """A name as YAML writes it, whatever is in it."""
-    return json.dumps(text)
+    """A name as YAML reads it back, whatever is in it.
+
+    YAML knows no pairs of surrogates, and takes DEL for unprintable where JSON does not.
+    """
+    escaped = (
+        f"\\U{ord(c):08x}" if c == "\x7f" or ord(c) > 0xFFFF else json.dumps(c)[1:-1] for c in text
+    )
+    return f'"{"".join(escaped)}"'

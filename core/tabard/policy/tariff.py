@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -27,6 +27,19 @@ class PinnedRate:
     day: str
 
 
+@dataclass(frozen=True, slots=True)
+class OwnPrice:
+    """An operator's own price.
+
+    Attributes:
+        closeness: How closely its pattern describes the models; the closest counts.
+        price: The price.
+    """
+
+    closeness: tuple[bool, int]
+    price: ModelPrice
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tariff:
     """The currency of a policy, and what it says about prices.
@@ -34,15 +47,15 @@ class Tariff:
     Attributes:
         currency: ISO 4217.
         rates: Exchange rates by the other currency.
-        prices: The operator's own prices.
+        prices: The operator's own prices, the closest pattern first.
     """
 
     currency: str
     rates: Mapping[str, PinnedRate]
-    prices: NameIndex[ModelPrice]
+    prices: NameIndex[OwnPrice]
 
     def price(self, model: str, usage: TokenUsage, pricer: Pricer, now: float) -> Sum | None:
-        """What a model call costs.
+        """What a model call costs: the dearest of the own prices that describe it most closely.
 
         Args:
             model: `provider/model`.
@@ -54,8 +67,20 @@ class Tariff:
             None when there is no price, or no exchange rate for it.
         """
         own = self.prices.matching(model)
-        cost = own[0].cost(usage) if own else pricer.cost(model, usage, now)
-        return None if cost is None else self._convert(cost, now)
+        if not own:
+            cost = pricer.cost(model, usage, now)
+            return None if cost is None else self._convert(cost, now)
+        closest = (one.price for one in own if one.closeness == own[0].closeness)
+        return dearest(self._convert(price.cost(usage), now) for price in closest)
+
+    def price_at_most(
+        self, model: str, usage: TokenUsage, pricer: Pricer, now: float
+    ) -> Sum | None:
+        """The most that a call of so many tokens can cost, whatever of it a cache is used for.
+
+        Args and result are those of `price`; what `usage` says of a cache does not count.
+        """
+        return dearest(self.price(model, shape, pricer, now) for shape in usage.shapes())
 
     def _convert(self, cost: Cost, now: float) -> Sum | None:
         rate, basis = Fraction(1), cost.source
@@ -66,3 +91,13 @@ class Tariff:
             rate, basis = pinned.rate, f"{basis}; {cost.currency} of {pinned.day}"
         amount = round_up(cost.amount * rate)
         return Sum(amount, basis) if 0 <= amount <= MAX_CALL else None
+
+
+def dearest(sums: Iterable[Sum | None]) -> Sum | None:
+    """The highest of several sums; None when one of them is not known."""
+    known: list[Sum] = []
+    for one in sums:
+        if one is None:
+            return None
+        known.append(one)
+    return max(known, key=lambda one: one.amount, default=None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, time
+from typing import TypeVar
 
 from tabard.budget.pricing import ModelPrice
 from tabard.policy.document import AgentSection, Document
@@ -10,15 +12,17 @@ from tabard.policy.names import NameIndex
 from tabard.policy.patterns import NamePattern
 from tabard.policy.rules import ToolTable
 from tabard.policy.spending import Price, RateLimit
-from tabard.policy.tariff import PinnedRate, Tariff
+from tabard.policy.tariff import OwnPrice, PinnedRate, Tariff
 from tabard.policy.terms import BudgetLimit, DataUse, RateCap, TermsTable, ToolFacts
+
+Section = TypeVar("Section")
 
 
 def compile_tools(document: Document) -> NameIndex[ToolFacts]:
     """What each tool is, by name."""
     return NameIndex(
         (
-            NamePattern.parse(name),
+            pattern,
             ToolFacts(
                 data_class=section.data_class,
                 rank=-1 if section.data_class is None else rank_of(section.data_class, document),
@@ -27,11 +31,18 @@ def compile_tools(document: Document) -> NameIndex[ToolFacts]:
                 cost=section.cost,
                 kept_arguments=section.capture.args,
                 keeps_result=section.capture.result,
-                rule=f"tools/{name}",
+                rule=f"tools/{pattern.text}",
             ),
         )
-        for name, section in document.tools.items()
+        for pattern, section in _closest_first(document.tools)
     )
+
+
+def _closest_first(sections: Mapping[str, Section]) -> Iterator[tuple[NamePattern, Section]]:
+    """Entries by name, the closest pattern first: the digest does not know the file's order."""
+    parsed = [NamePattern.parse(name) for name in sorted(sections)]
+    for pattern in sorted(parsed, key=lambda one: one.closeness, reverse=True):
+        yield pattern, sections[pattern.text]
 
 
 def rank_of(data_class: str, document: Document) -> int:
@@ -52,8 +63,8 @@ def compile_tariff(document: Document) -> Tariff:
             for currency, pinned in document.fx.items()
         },
         prices=NameIndex(
-            (NamePattern.parse(model), _compile_price(price, document.currency))
-            for model, price in document.prices.items()
+            (pattern, OwnPrice(pattern.closeness, _compile_price(price, document.currency)))
+            for pattern, price in _closest_first(document.prices)
         ),
     )
 

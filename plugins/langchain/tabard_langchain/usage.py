@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from langchain_core.messages import BaseMessageChunk
+from langchain_core.outputs import GenerationChunk
+
+_CONTENT = ("content", "tool_calls", "invalid_tool_calls", "additional_kwargs", "usage_metadata")
+"""Where a message has what a provider wrote."""
+
 
 def read_usage(response: Any) -> dict[str, int] | None:
     """Input and output tokens of a chat or completion model's answer; None when nobody tells."""
@@ -42,13 +48,23 @@ def read_failed_usage(error: BaseException, partial: Any) -> dict[str, int] | No
 
 
 def _has_begun(partial: Any) -> bool:
-    """Whether a part of an answer is there; LangChain also wraps the error into an empty one."""
+    """Whether a part of an answer is there, thoughts included.
+
+    LangChain also wraps the error into an answer: one that is no chunk, and has nothing in it.
+    """
     batches = getattr(partial, "generations", None) or []
     return any(
-        generation.text or getattr(getattr(generation, "message", None), "tool_calls", None)
+        _is_part(generation)
         for batch in batches
         for generation in (batch if isinstance(batch, list) else [batch])
     )
+
+
+def _is_part(generation: Any) -> bool:
+    message = getattr(generation, "message", None)
+    if isinstance(message, BaseMessageChunk) or isinstance(generation, GenerationChunk):
+        return True  # the provider has sent something, whatever it is
+    return bool(generation.text) or any(getattr(message, name, None) for name in _CONTENT)
 
 
 def _tokens(used: Mapping[str, Any], read: str, written: str) -> dict[str, int] | None:
@@ -62,4 +78,6 @@ def _tokens(used: Mapping[str, Any], read: str, written: str) -> dict[str, int] 
         "cache_read_tokens": cached.get("cache_read"),
         "cache_write_tokens": cached.get("cache_creation"),
     }
-    return {name: count for name, count in counts.items() if isinstance(count, int)} or None
+    told = {name: count for name, count in counts.items() if isinstance(count, int)}
+    # No answer takes no tokens: all zeros are those of a provider that does not count.
+    return told if any(told.values()) else None

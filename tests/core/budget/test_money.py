@@ -107,10 +107,20 @@ class TestTokenUsage:
         """A report that lacks a number, or has a nonsensical one, is none."""
         assert TokenUsage.read(counts) is None
 
-    def test_impossible_cache(self) -> None:
-        """More cached tokens than tokens: all count in full."""
-        usage = TokenUsage.read({"input_tokens": 5, "output_tokens": 1, "cache_read_tokens": 10})
-        assert usage == TokenUsage(input_tokens=5, output_tokens=1)
+    @pytest.mark.parametrize(
+        "cached",
+        [{"cache_read_tokens": 10}, {"cache_write_tokens": 6}, {"cache_read_tokens": -1},
+         {"cache_read_tokens": 3, "cache_write_tokens": 3}, {"cache_write_tokens": True}],
+    )  # fmt: skip
+    def test_impossible_cache(self, cached: dict[str, int]) -> None:
+        """More cached tokens than tokens is no report: the input is counted in another way."""
+        assert TokenUsage.read({"input_tokens": 5, "output_tokens": 1, **cached}) is None
+
+    def test_possible_cache(self) -> None:
+        """Cached tokens are some of the input; one that is not told is none."""
+        counts = {"input_tokens": 5, "output_tokens": 1, "cache_read_tokens": 5}
+        usage = TokenUsage.read({**counts, "cache_write_tokens": None})  # type: ignore[dict-item]
+        assert usage == TokenUsage(input_tokens=5, output_tokens=1, cache_read_tokens=5)
 
 
 class TestListPricer:

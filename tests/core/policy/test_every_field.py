@@ -47,8 +47,11 @@ agents:
       - id: g
         tools: ["t*"]
         args:
-          a: {type: string, equals: x, enum: [x], not_in: [y], prefix: x, glob: x, regex: x,
-              max_length: 1, equals_scope: k}
+          a: {type: string, not_in: [y], prefix: x, glob: x, regex: x, max_length: 1,
+              equals_scope: k}
+          t: {type: string}
+          e: {equals: w}
+          m: {enum: [w]}
           n: {min: 1, max: 3}
           l: {each: {equals: 1}}
           o: {optional: true}
@@ -60,7 +63,7 @@ deny:
   - {id: e, agents: [boss], models: [m/a]}
 cedar: 'permit(principal, action, resource);'
 """
-CALL = ToolCall("t", {"a": "x", "n": 2, "l": [1]})
+CALL = ToolCall("t", {"a": "x", "t": "w", "e": "w", "m": "w", "n": 2, "l": [1]})
 GRANT = "agents.clerk.grants.0"
 ASKED = "agents.clerk.approvals.0"
 CHANGES: dict[str, tuple[str, Any]] = {
@@ -131,9 +134,9 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "ApprovalRule.by": (f"{ASKED}.by", "chief"),
     "ApprovalRule.ttl": (f"{ASKED}.ttl", "6m"),
     "ApprovalRule.show": (f"{ASKED}.show", []),
-    "Constraint.type": (f"{GRANT}.args.a.type", "integer"),
-    "Constraint.equals": (f"{GRANT}.args.a.equals", "z"),
-    "Constraint.enum": (f"{GRANT}.args.a.enum", ["z"]),
+    "Constraint.type": (f"{GRANT}.args.t.type", "integer"),
+    "Constraint.equals": (f"{GRANT}.args.e.equals", "z"),
+    "Constraint.enum": (f"{GRANT}.args.m.enum", ["z"]),
     "Constraint.not_in": (f"{GRANT}.args.a.not_in", ["x"]),
     "Constraint.prefix": (f"{GRANT}.args.a.prefix", "z"),
     "Constraint.glob": (f"{GRANT}.args.a.glob", "z"),

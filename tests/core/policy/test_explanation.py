@@ -39,12 +39,17 @@ deny:
 
 
 def explained(
-    action: Action, *, team: str = "desk", scope: Any = None, now: float = NOW
+    action: Action,
+    *,
+    team: str = "desk",
+    scope: Any = None,
+    now: float = NOW,
+    text: str = POLICY,
 ) -> Explanation:
     clerk = Agent.named("clerk", team=team, environment="dev", trust_domain="acme.example")
     bound = {"k": "x"} if scope is None else scope
-    found = explain(clerk, action, load(POLICY), now, scope=bound)
-    assert found.decision == decide(clerk, action, load(POLICY), now, scope=bound)
+    found = explain(clerk, action, load(text), now, scope=bound)
+    assert found.decision == decide(clerk, action, load(text), now, scope=bound)
     return found
 
 
@@ -54,6 +59,19 @@ def test_allowed() -> None:
     assert [c.rule for c in found.candidates if not c.failures] == ["clerk/loose"]
     assert found.nearest == ("without clerk/loose it would be denied",)
     assert all(fact.holds for fact in found.facts)
+
+
+def test_allowed_and_asked_about() -> None:
+    """Where a grant and an approval both fit, the nearest change drops the grants alone."""
+    text = POLICY.replace(
+        "    approvals:\n",
+        "      - {id: small, tools: [pay], args: {amount: {max: 1}}}\n    approvals:\n",
+    )
+    found = explained(ToolCall("pay", {"amount": 1}), text=text)
+    assert found.decision.effect == "allow"
+    assert found.nearest == ("without clerk/small a person would be asked",)
+    dropped = text.replace("id: small, tools: [pay]", "id: small, tools: [x]")
+    assert explained(ToolCall("pay", {"amount": 1}), text=dropped).decision.effect == "ask"
 
 
 def test_every_condition_that_fails() -> None:

@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tabard import ConfigurationError, TabardError
+from tabard.budget import ListPricer, TokenUsage
+from tabard.budget.money import NANO
 from tabard.policy import load
+from tabard.policy.document import Constraint
 
 HEAD = "version: 1\n"
 
@@ -53,6 +56,33 @@ def message(text: str) -> str:
             ["no scope key `k`"],
         ),
         ("agents: {a: {grants: [{id: g, tools: [t]}, {id: g, tools: [u]}]}}", ["is there 2 times"]),
+        *(
+            (
+                f"agents: {{a: {{grants: [{{tools: [t], args: {{x: {condition}}}}}]}}}}",
+                ["agents.a.grants.0.args.x", part],
+            )
+            for condition, part in (
+                ("{min: 5, max: 1}", "no number is at least 5"),
+                ("{type: integer, regex: ab}", "`regex`, `type` can never hold"),
+                ("{type: string, max: 5}", "`max`, `type`"),
+                ("{type: object, each: {}}", "`each`, `type`"),
+                ("{type: boolean, max_length: 5}", "`max_length`, `type`"),
+                ("{prefix: a, min: 1}", "`prefix`, `min`"),
+                ("{type: string, enum: [1]}", "`enum`, `type`"),
+                ("{type: string, enum: [a, 1]}", "the value 1 can never hold: `type`"),
+                ("{equals: a, enum: [b]}", "can never hold"),
+                ("{equals: a, not_in: [a]}", "the value 'a' can never hold: `not_in`"),
+                ("{equals: 1.0, type: integer}", "`equals`, `type`"),
+                ("{enum: [.nan]}", "can never hold"),
+                ("{each: {min: 5, max: 1}}", "no number"),
+                ("{prefix: ../data}", "`prefix` never holds"),
+                ("{glob: '/a/../**'}", "`glob` never holds"),
+            )
+        ),
+        (
+            "agents: {a: {approvals: [{tools: [t], when: {x: {}}, by: r, show: [x, typo]}]}}",
+            ["agents.a.approvals.0", "`show` names `typo`"],
+        ),
         ("agents: {a: {windows: [w]}}", ["agents.a.windows", "no window `w`"]),
         ("agents: {a: {models: {allow: ['@s']}}}", ["agents.a.models.allow", "no set `@s`"]),
         ("currency: euro", ["currency", "euro"]),
@@ -115,6 +145,11 @@ def message(text: str) -> str:
         ),
         ("sets: {a: [m], b: ['@a', n]}", ["sets.b", "cannot hold another one", "`@a`"]),
         ("deny: [{models: ['openai/*']}]", ["deny.0.models", "write `openai/**`"]),
+        (
+            "sets: {all: ['openai/*']}\ndeny: [{models: ['@all']}]",
+            ["deny.0.models", "`openai/*` of `@all`", "write `openai/**`"],
+        ),
+        ("sets: {all: ['*']}\ndeny: [{models: ['@all']}]", ["deny.0.models", "write `**`"]),
         ("cedar: 'permit('", ["cedar", "not a Cedar policy set"]),
         ("cedar: 'permit(principal == ?principal, action, resource);'", ["cedar", "templates"]),
         ("agents: {a: {mode: off}}", ["agents.a.mode", "found 'off'"]),
@@ -218,3 +253,109 @@ def test_only_our_errors_come_out(text: str) -> None:
     except TabardError:
         return
     assert policy.digest
+
+
+REVERSED = """\
+version: 1
+prices:
+  "{0}": {{input: "{1}", output: "1"}}
+  "{2}": {{input: "{3}", output: "1"}}
+agents: {{a: {{models: {{allow: ["**"]}}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "counts"),
+    [
+        (("openai/**", 1), ("openai/gpt-4o", 100), 100),
+        (("openai/**", 100), ("openai/gpt-4o", 1), 1),
+        (("openai/**", 1), ("openai/gpt*", 100), 100),
+        (("openai/gpt-4*", 7), ("openai/*pt-4o", 9), 9),  # equally close: the dearest
+    ],
+)
+def test_order_of_prices_does_not_count(
+    one: tuple[str, int], other: tuple[str, int], counts: int
+) -> None:
+    """Two files of one digest charge the same: the closest pattern's price, wherever it stands."""
+    policies = [load(REVERSED.format(*a, *b)) for a, b in ((one, other), (other, one))]
+    assert policies[0].digest == policies[1].digest
+    usage = TokenUsage(input_tokens=1_000_000, output_tokens=0)
+    for policy in policies:
+        price = policy.tariff.price("openai/gpt-4o", usage, ListPricer(), 2e9)
+        assert price is not None
+        assert price.amount == counts * NANO
+
+
+def test_order_of_tools_and_names_does_not_count() -> None:
+    """What is on record of a tool, and which missing name is told, is that of the digest."""
+    files = (
+        "tools: {'pay*': {asset: a}, pay: {asset: b}}\nagents: {a: {scope: {x: required, "
+        "y: required}, grants: [{tools: [pay], args: {m: {}, n: {}}}]}}\n",
+        "tools: {pay: {asset: b}, 'pay*': {asset: a}}\nagents: {a: {scope: {y: required, "
+        "x: required}, grants: [{tools: [pay], args: {n: {}, m: {}}}]}}\n",
+    )
+    one, two = (load(HEAD + text) for text in files)
+    assert one.digest == two.digest
+    assert one.tools.facts("pay") == two.tools.facts("pay")
+    assert one.agents["a"].required_scope == two.agents["a"].required_scope
+    rules = [p.agents["a"].grants.matching("pay")[0].required for p in (one, two)]
+    assert rules[0] == rules[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("agents: {a: {match: {team: }}}", "agents.a.match.team"),
+        ("agents: {a: {windows: }}", "agents.a.windows"),
+        ("agents: {a: {mode: ~}}", "agents.a.mode"),
+        ("agents: {a: {models: {allow: [m], max_output_tokens: }}}", "models.max_output_tokens"),
+        *(
+            (f"agents: {{a: {{grants: [{{tools: [t], args: {{x: {{{name}: null}}}}}}]}}}}", name)
+            for name in Constraint.model_fields
+        ),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {enum: [null]}}}]}}", "x.enum.0"),
+        ("agents: {a: {grants: [{tools: [t], args: {x: {each: {max: }}}}]}}", "x.each.max"),
+        ("agents: {a: {grants: [{tools: [t], args: {x: }}]}}", "args.x"),
+        ("agents: {a: }", "agents.a"),
+        ("agents:", "agents"),
+        ("deny: [{tools: [t], agents: }]", "deny.0.agents"),
+        ("deny: [{tools: [t], any_arg: }]", "deny.0.any_arg"),
+        ("tools: {t: {purposes: }}", "tools.t.purposes"),
+        ("cedar:", "cedar"),
+        ("prices: {m: {input: '1', output: '1', cache_write: }}", "prices.m.cache_write"),
+    ],
+)
+def test_nothing_is_left_empty(text: str, path: str) -> None:
+    """A condition whose value was left out is told, and not taken for no condition."""
+    assert f"{path}: left empty" in message(text)
+    assert len(message(text).splitlines()) == 1
+
+
+def test_empty_in_an_alias_of_itself() -> None:
+    """Looking for what was left empty ends, whatever the aliases of the YAML do."""
+    assert "x.y" in message("x: &a {y: , z: *a}")
+    bomb = "a: &a0 [x]\n" + "".join(f"a{n}: &a{n + 1} [{f'*a{n},' * 9}]\n" for n in range(30))
+    assert "unknown field" in message(bomb)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "{min: 5, max: 5}",
+        "{type: number, enum: [1, 1.5]}",
+        "{enum: [a, 1, true]}",
+        "{type: string, prefix: a, glob: 'a*', regex: 'a.', max_length: 5, not_in: [ab]}",
+        "{type: array, each: {type: integer, min: 1}, max_length: 3}",
+        "{equals: false, type: boolean}",
+        "{equals: a, enum: [a]}",
+    ],
+)
+def test_what_can_hold_loads(condition: str) -> None:
+    """Conditions that one value can meet are no contradiction."""
+    assert load(f"{HEAD}agents: {{a: {{grants: [{{tools: [t], args: {{x: {condition}}}}}]}}}}\n")
+
+
+def test_show_of_an_unnamed_argument() -> None:
+    """Where any argument is let through, any can be shown."""
+    rule = "{tools: [t], unknown_args: allow, by: r, show: [x]}"
+    assert load(f"{HEAD}agents: {{a: {{approvals: [{rule}]}}}}\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tabard import AccessDenied, Action, Authority, Delegation, Guard, ModelCall, Session, ToolCall
-from tabard.policy import load
+from tabard.policy import decide, load
 from tabard.policy.document import Document
 from tabard.policy.loader import load_document
 from tabard.policy.observed import observed_calls
@@ -191,10 +191,55 @@ class TestSuggestion:
         for arguments in ({"a": 1}, {"a": "x"}, {"a b": 1}, {"n": 1}, {"n": 1.5}):
             guard.admit(ToolCall("t", arguments), session=session).settle()
         text = suggest_grants(observed_calls(guard.records()), "claims-agent")
-        assert "1 of them had arguments whose names are not in the log" in text
+        assert "had arguments whose names are not in the log" in text
         assert "seen as integer, string: no one type to ask for" in text
-        assert '"n": {type: number, optional: true}' in text
+        assert '"n": {type: number}' in text
         assert load(f"version: 1\n{text}")
+
+    def suggested(self, guard: Guard, session: Session, *seen: Action) -> tuple[str, Any]:
+        """The suggestion after some calls, and what it says to a call."""
+        for call in seen:
+            guard.admit(call, session=session).settle()
+        text = suggest_grants(observed_calls(guard.records()), "claims-agent")
+        policy = load(f"version: 1\n{text}")
+        return text, lambda call: decide(session.agent, call, policy, 0.0).effect
+
+    @pytest.mark.parametrize(
+        ("seen", "others"),
+        [
+            ([{"a": 1}, {"b": 1}], [{}, {"a": 1, "b": 1}]),
+            ([{"a": 1}, {"a": 1, "b": 1, "c": 1}], [{"a": 1, "b": 1}, {"a": 1, "c": 1}, {}]),
+            ([{"a": 1}, {}], [{"b": 1}]),
+            ([{"a": 1, "b": 1}, {}, {"a b": 1}], [{"a": 1}, {"b": 1}]),
+        ],
+    )
+    def test_combinations(self, guard: Guard, session: Session, seen: Any, others: Any) -> None:
+        """Arguments that were never seen together, or left out together, stay refused."""
+        _, effect = self.suggested(guard, session, *(ToolCall("t", args) for args in seen))
+        odd = {"a b"}
+        assert {effect(ToolCall("t", a)) for a in seen if not odd & set(a)} == {"allow"}
+        assert {effect(ToolCall("t", args)) for args in others} == {"deny"}
+
+    def test_only_calls_without_names(self, guard: Guard, session: Session) -> None:
+        """A tool of which nothing can be granted leaves a policy that loads, and a comment."""
+        text, effect = self.suggested(guard, session, ToolCall("t", {"a b": 1}))
+        assert 'tool "t": it had arguments whose names' in text
+        assert effect(ToolCall("t")) == "deny"
+
+    @pytest.mark.parametrize("limits", [(None,), (5, None), (0,), (0, 7)])
+    def test_limits_of_models(self, guard: Guard, session: Session, limits: Any) -> None:
+        """Every model call that ran is allowed, with a limit or without one, or with one of 0."""
+        calls = [ModelCall("m/a", max_output_tokens=limit) for limit in limits]
+        text, effect = self.suggested(guard, session, *calls)
+        assert {effect(call) for call in calls} == {"allow"}
+        assert ("no max_output_tokens: 1 call set no limit" in text) is (None in limits)
+
+    @pytest.mark.parametrize("name", ["pay\U0001f600", "caf\u00e9", "del\x7f", "a\u2028b", '"\\'])
+    def test_names_are_read_back(self, guard: Guard, session: Session, name: str) -> None:
+        """A name is the same one after YAML has read it, whatever is in it."""
+        _, effect = self.suggested(guard, session, ToolCall(name), ModelCall(name))
+        assert effect(ToolCall(name)) == "allow"
+        assert effect(ModelCall(name)) == "allow"
 
     def test_nothing_seen(self, guard: Guard) -> None:
         """An agent nothing was seen of gets nothing."""
