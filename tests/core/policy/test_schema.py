@@ -63,7 +63,6 @@ def test_patterns_are_those_of_editors() -> None:
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.name)
 def test_policies_fit(path: Path) -> None:
     """Every policy that is shown to anybody, and one with all fields, is right to an editor."""
-
     text = path.read_text()
     if path.suffix != ".yaml":
         text = "version: 1\n" + re.split(r'```|"""', text.split("version: 1\n", 1)[1])[0]
@@ -79,7 +78,6 @@ def test_policies_fit(path: Path) -> None:
 )
 def test_one_name_or_several(team: Any, fits: bool) -> None:
     """A team is plain text or a list; nothing left empty fits."""
-
     data = {"version": 1, "agents": {"a": {"match": {"team": team}}}}
     assert jsonschema.Draft202012Validator(schema()).is_valid(data) is fits
 
