@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from tabard.actions import Action
-from tabard.admission import Admissions, Event, PolicyChanged, first_dead
+from tabard.admission import Admissions, PolicyChanged, first_dead
 from tabard.approvals import Approvals
 from tabard.arguments import plain_arguments
 from tabard.audit.chain import SessionCount
@@ -36,6 +37,7 @@ from tabard.home import Home
 from tabard.identity import Agent, SpiffeId
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge
+from tabard.logging_failure import Event, LoggingFailure, OnAuditFailure
 from tabard.login import Credential, identify
 from tabard.meter import Meter
 from tabard.permit import Permit
@@ -45,6 +47,7 @@ from tabard.protection import protect_function
 from tabard.session import Session, current_session
 from tabard.settlement import Settlements
 from tabard.store import SqliteStore, Store
+from tabard.store.writer import current_instance
 from tabard.subject import find_subject, look_up
 from tabard.trust import Trust
 from tabard.verdict import Verdict
@@ -74,6 +77,8 @@ class Guard:
         audience: str,
         pricer: Pricer | None = None,
         approval_wait: float = 0.0,
+        on_audit_failure: OnAuditFailure = "deny",
+        spool: Path | None = None,
         clock: Clock = system_clock,
     ) -> None:
         """Assemble a guard from its parts; `Guard.open` does it from a home."""
@@ -93,7 +98,12 @@ class Guard:
         self._judge = Judge(
             policies=self._policies, verifier=self._verifier, meter=meter, clock=clock
         )
-        self._admissions = Admissions(store=store, policies=self._policies, clock=clock)
+        self._admissions = Admissions(
+            store=store,
+            policies=self._policies,
+            failure=LoggingFailure(on_audit_failure, spool, current_instance()),
+            clock=clock,
+        )
         self._settlements = Settlements(self._admissions, meter, clock)
         self._handover = Handover(self, store, self._judge, clock)
         remember(self)
@@ -116,6 +126,8 @@ class Guard:
         audience: str | None = None,
         pricer: Pricer | None = None,
         approval_wait: float = 0.0,
+        on_audit_failure: OnAuditFailure = "deny",
+        spool: str | os.PathLike[str] | None = None,
         clock: Clock = system_clock,
     ) -> Self:
         """Open an existing home for enforcement; never needs a signing key.
@@ -128,6 +140,10 @@ class Guard:
             pricer: Knows what models cost; default the providers' list prices.
             approval_wait: Seconds a call waits for a person's answer; 0 raises
                 `ApprovalRequired` at once, and the same call goes ahead once they have agreed.
+            on_audit_failure: What happens to a call that needs nothing of the store but a record
+                while the log cannot be written: `deny` it, `spool` its record to a file, or
+                `allow_and_alarm`. Recorded when the log is back.
+            spool: The folder for spooled records, best on another disk; default in the home.
             clock: Returns POSIX seconds.
 
         Raises:
@@ -142,6 +158,8 @@ class Guard:
             audience=audience or default_audience(store.trust_domain),
             pricer=pricer,
             approval_wait=approval_wait,
+            on_audit_failure=on_audit_failure,
+            spool=place.path / "spool" if spool is None else Path(spool),
             clock=clock,
         )
         if os.access(place.sealing_key, os.R_OK):
