@@ -19,6 +19,7 @@ from tabard.login import renew
 from tabard.meter import Charge, Meter
 from tabard.notice import complain
 from tabard.policies import PolicySource
+from tabard.redaction import holds_credential
 from tabard.session import Session
 from tabard.verdict import (
     FOREIGN_SESSION,
@@ -228,6 +229,8 @@ def _is_well_formed(action: Action) -> bool:
     if type(action) not in _KINDS or type(action.name) is not str or not action.name:
         return False
     if type(action) is ModelCall and not _are_counts(action.input_tokens, action.max_output_tokens):
+        return False
+    if holds_credential(action.name):  # it would stand in the log
         return False
     return action.name.isascii() or _has_utf8_form(action.name)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from tabard.actions import Action
 from tabard.audit.fields import Outcome
+from tabard.redaction import redact
 
 if TYPE_CHECKING:
     from tabard.guard import Guard
@@ -86,7 +87,7 @@ class Permit:
         Returns:
             False when the call had an outcome already.
         """
-        kind = error if isinstance(error, str) else type(error).__name__
+        kind = redact(error) if isinstance(error, str) else type(error).__name__
         return self._end(kind, usage)
 
     def _end(self, failure: str | None, usage: Mapping[str, int] | None) -> bool:

@@ -241,9 +241,7 @@ class TestIdentity:
 class TestWhichModel:
     """The decision is about the model that is called, whatever a caller says."""
 
-    HANDLER: Callable[[], dict[str, Any]] = staticmethod(
-        lambda: {"callbacks": [TabardCallbackHandler()]}
-    )
+    HANDLER: Callable[[], Any] = staticmethod(lambda: {"callbacks": [TabardCallbackHandler()]})
 
     def refuse(self, model: Any, make_caller: Any, work: Callable[[Any], object]) -> str:
         with make_caller("allowed").enter(), pytest.raises(NotPermitted) as caught:
