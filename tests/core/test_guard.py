@@ -476,6 +476,14 @@ class TestFailingClosed:
         with pytest.raises(ConfigurationError, match="without one nothing is allowed"):
             Guard.open(home)
 
+    @pytest.mark.parametrize("wait", [None, "x", "1", [], True, -1, float("nan"), 10**400])
+    def test_wait_that_is_no_time(
+        self, home: Path, authority: Authority, policy_text: str, wait: Any
+    ) -> None:
+        """Said when the guard is opened, and not by each call."""
+        with pytest.raises(ConfigurationError, match="approval_wait"):
+            Guard.open(home, policy=policy_text, approval_wait=wait)
+
     def test_open_without_home(self, tmp_path: Path, policy_text: str) -> None:
         """A folder without a home is named, with what makes one; nothing is created."""
         with pytest.raises(ConfigurationError, match=r"Authority\.open"):
