@@ -271,6 +271,9 @@ class Guard:
             return (first_dead(judged.session, self._store.liveness) or judged.verdict).decision
         except StoreError as error:
             return Verdict.undecidable(error.code, "the store failed").decision
+        except Exception as error:
+            reason = f"tabard could not decide: {type(error).__name__}"
+            return Verdict.undecidable("internal", reason).decision
 
     def end_call(self, permit: Permit, outcome: Outcome) -> None:
         """Put an outcome on record, and settle what was held for the call; for `Permit`."""

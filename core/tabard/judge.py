@@ -94,7 +94,7 @@ class Judge:
         except GuardUnavailable as refusal:
             now = time.time()
             return Judgement(Verdict.of(refusal), _named(action), None, known, now, policy)
-        if not _is_well_formed(action):
+        if not _is_usable(action):
             return Judgement(MALFORMED, _named(action), None, known, now, policy)
         try:
             arguments = plain_arguments(getattr(action, "arguments", _NOTHING))
@@ -224,15 +224,36 @@ def _check_proof(
     return verify_proof(proof, token=bound.token, action=action, now=now)
 
 
+def _is_usable(action: Action) -> bool:
+    """Whether it is well formed; one that cannot even be looked at is not."""
+    try:
+        return _is_well_formed(action)
+    except Exception:
+        return False
+
+
 def _is_well_formed(action: Action) -> bool:
-    """The action is one of ours and its name is text that can be written down."""
-    if type(action) not in _KINDS or type(action.name) is not str or not action.name:
+    """The action is one of ours, and what is written down of it is text."""
+    if type(action) not in _KINDS or not _is_of_text(action) or not action.name:
         return False
     if type(action) is ModelCall and not _are_counts(action.input_tokens, action.max_output_tokens):
         return False
     if holds_credential(action.name):  # it would stand in the log
         return False
     return action.name.isascii() or _has_utf8_form(action.name)
+
+
+def _is_of_text(action: Action) -> bool:
+    """Whether its name is made of text: an object that prints itself could do so differently."""
+    if isinstance(action, ModelCall):
+        parts: tuple[object, ...] = (action.model,)
+        if action.provider is not None:
+            parts += (action.provider,)
+    elif isinstance(action, Retrieval):
+        parts = (action.source,)
+    else:
+        parts = (action.name, *getattr(action, "injected", ()))
+    return all(type(part) is str for part in parts)
 
 
 def _are_counts(*numbers: object) -> bool:
@@ -250,4 +271,4 @@ def _has_utf8_form(text: str) -> bool:
 
 def _named(action: Action) -> Action:
     """An action that can be recorded, whatever was passed."""
-    return action if _is_well_formed(action) else ToolCall("(malformed)")
+    return action if _is_usable(action) else ToolCall("(malformed)")

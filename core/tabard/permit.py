@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 _MOST_COUNTED = 10**12
 """Tokens that are put on record; a report of more is nonsense."""
+_MOST_KINDS = 100
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+"""What a provider calls a kind of token."""
 
 
 class Permit:
@@ -87,7 +92,7 @@ class Permit:
         Returns:
             False when the call had an outcome already.
         """
-        kind = redact(error) if isinstance(error, str) else type(error).__name__
+        kind = redact(str.__str__(error)) if isinstance(error, str) else type(error).__name__
         return self._end(kind, usage)
 
     def _end(self, failure: str | None, usage: Mapping[str, int] | None) -> bool:
@@ -96,11 +101,7 @@ class Permit:
                 return False
             self._open = False
         taken = (time.monotonic_ns() - self._started) // 10_000 / 100
-        counts = {
-            name: count
-            for name, count in (usage if isinstance(usage, Mapping) else {}).items()
-            if type(count) is int and 0 <= count <= _MOST_COUNTED
-        }
+        counts = _read_counts(usage)
         self._guard.end_call(self, Outcome(failure=failure, duration_ms=taken, usage=counts))
         return True
 
@@ -123,3 +124,20 @@ class Permit:
     def __repr__(self) -> str:
         """Names the call and the action, never its arguments."""
         return f"<Permit {self.call} for {self.action.name}>"
+
+
+def _read_counts(usage: object) -> dict[str, int]:
+    """What can be put on record of a report of tokens; one that cannot be read says nothing."""
+    try:
+        reported = list(islice(usage.items(), _MOST_KINDS)) if isinstance(usage, Mapping) else []
+        return {
+            name: count
+            for name, count in reported
+            if type(name) is str
+            and _KIND.fullmatch(name)
+            and type(count) is int
+            and 0 <= count <= _MOST_COUNTED
+        }
+    except Exception:
+        # The call has run: its outcome must not be lost, and without usage it pays its estimate.
+        return {}

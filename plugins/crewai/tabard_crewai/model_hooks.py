@@ -95,11 +95,14 @@ def _call_of(llm: Any, read: int | None = None, written: int | None = None) -> M
     if not isinstance(name, str) or not name:
         return ModelCall(_UNKNOWN)
     provider = getattr(llm, "provider", None)
+    name = str.__str__(name)  # plain, where it is an enum's
     if not all(_is_same(name, provider, one) for one in _named_beside(llm)):
         return ModelCall(_UNKNOWN)
     if not isinstance(provider, str) or not provider or name.startswith(f"{provider}/"):
         return ModelCall(name, input_tokens=read, max_output_tokens=written)
-    return ModelCall(name, provider=provider, input_tokens=read, max_output_tokens=written)
+    return ModelCall(
+        name, provider=str.__str__(provider), input_tokens=read, max_output_tokens=written
+    )
 
 
 def _named_beside(llm: Any) -> Iterator[object]:

@@ -157,4 +157,4 @@ def _strictest(calls: list[ModelCall], session: Session | None) -> ModelCall:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return str.__str__(value) if isinstance(value, str) else ""  # plain, where it is an enum's
