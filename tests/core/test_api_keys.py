@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -196,12 +197,13 @@ class TestLifeOfAKey:
     )
     def test_times_that_are_none(self, authority: Authority, wrong: Any) -> None:
         """A time of a wrong type or size is refused as what it is."""
-        for make in (
+        attempts: list[Callable[[], str]] = [
             lambda: authority.create_key("claims-agent", days=wrong),
             lambda: authority.rotate_key("claims-agent", days=wrong),
             lambda: authority.create_join_token("claims-agent", lifetime=wrong),
             lambda: authority.issue("claims-agent", lifetime=wrong),
-        ):
+        ]
+        for make in attempts:
             with pytest.raises(ConfigurationError, match="lifetime"):
                 make()
         if wrong is not None:

@@ -537,8 +537,12 @@ class TestFailingClosed:
     )
     def test_usage_that_cannot_be_read(self, guard: Guard, session: Session, usage: Any) -> None:
         """The call has run, so its outcome is on record, with no usage."""
-        for end in (lambda p: p.settle(usage=usage), lambda p: p.fail("timeout", usage=usage)):
-            assert end(guard.admit(ALLOWED, session=session)) is True
+        for failure in (None, "timeout"):
+            permit = guard.admit(ALLOWED, session=session)
+            if failure is None:
+                assert permit.settle(usage=usage) is True
+            else:
+                assert permit.fail(failure, usage=usage) is True
             assert last(guard)["type"] == "tool.outcome"
             assert "usage" not in last(guard)
 
