@@ -25,12 +25,13 @@ def remark(what: str, text: object) -> str | None:
     """
     if text is None:
         return None
-    if not isinstance(text, str) or not _has_utf8_form(text):
+    if not isinstance(text, str) or not has_utf8_form(text):
         raise ConfigurationError(f"{what}: expected text")
     return redact(text)
 
 
-def _has_utf8_form(text: str) -> bool:
+def has_utf8_form(text: str) -> bool:
+    """Whether it can be written down: half a character cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

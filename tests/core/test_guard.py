@@ -60,7 +60,15 @@ class Changing:
         return "openai" if self.seen % 2 else "evil"
 
 
+class Textless:
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise ValueError("a foreign exception")
+
+
 _ODD: Any = Raising()
+_TEXTLESS: Any = Textless()
 _SLY: Any = Changing()
 HOSTILE_ACTIONS: dict[str, Any] = {
     "no action": _ODD,
@@ -70,6 +78,8 @@ HOSTILE_ACTIONS: dict[str, Any] = {
     "to": Delegation(_ODD),
     "injected": ToolCall("claims_db.query", {}, injected=_ODD),
     "injected numbers": ToolCall("claims_db.query", {"a": 1}, injected=frozenset([1, "a"])),  # type: ignore[list-item]
+    "call id": ToolCall("claims_db.query", {}, call_id=_TEXTLESS),
+    "credential as call id": ToolCall("claims_db.query", {}, call_id="tbk_0123456789_abcdefgh"),
     "changing provider": ModelCall("gpt-4", provider=_SLY),
     "changing source": Retrieval(_SLY),
 }
