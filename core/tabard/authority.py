@@ -32,6 +32,7 @@ from tabard.issuer import Issuer
 from tabard.issuing import claim_moment, record_issue
 from tabard.keyring import DEFAULT_KEY_DAYS, JOIN_LIFETIME, Keyring
 from tabard.registry import checked_labels, foreign_id, register
+from tabard.remark import remark
 from tabard.revocation import Revocations
 from tabard.store import Store
 
@@ -120,7 +121,12 @@ class Authority:
         if spiffe_id is not None:
             identity = replace(identity, spiffe_id=foreign_id(spiffe_id, self.trust_domain))
         labels = checked_labels(attributes)
-        agent = replace(identity, purpose=purpose, owner=owner, attributes=labels)
+        agent = replace(
+            identity,
+            purpose=remark("purpose", purpose),
+            owner=remark("owner", owner),
+            attributes=labels,
+        )
         return register(agent, self._store, now=read_clock(self._clock))
 
     def agents(self) -> list[Agent]:

@@ -16,6 +16,7 @@ from tabard.identity import Agent, VerifiedToken
 from tabard.identity.token import MAX_LIFETIME, new_token_id
 from tabard.policy import Decision, decide
 from tabard.policy.patterns import NamePattern
+from tabard.redaction import holds_credential
 
 if TYPE_CHECKING:
     from tabard.policy import Policy
@@ -69,9 +70,12 @@ def _patterns(what: str, texts: Iterable[str]) -> tuple[NamePattern, ...]:
     if isinstance(texts, str):
         raise ConfigurationError(f"delegate: {what}: expected a list of names, found one text")
     try:
-        return tuple(NamePattern.parse(text) for text in texts)
+        patterns = tuple(NamePattern.parse(text) for text in texts)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"delegate: {what}: {error}") from None
+    if any(holds_credential(pattern.text) for pattern in patterns):
+        raise ConfigurationError(f"delegate: {what}: a credential is no name")
+    return patterns
 
 
 def delegated_facts(parent: Session, agent: Agent, *, ttl: float, now: float) -> VerifiedToken:

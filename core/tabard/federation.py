@@ -18,6 +18,7 @@ from tabard.identity.bundle_fetch import fetch_bundle, is_address
 from tabard.identity.trusted_domain import TrustedDomain
 from tabard.identity.verified import FOR_EVER, domain_name, key_name
 from tabard.notice import warn
+from tabard.remark import remark
 from tabard.revocation import explain
 from tabard.store import Store, Transaction
 
@@ -61,6 +62,7 @@ class Federation:
                 bundle there, or one that is refused whole.
             StoreError: The store failed.
         """
+        author = remark("author", author)
         SpiffeId.for_trust_domain(trust_domain)
         if trust_domain == self._store.trust_domain:
             raise ConfigurationError(f"{trust_domain} is this home's own trust domain")

@@ -25,7 +25,7 @@ from tabard.audit.chain import SessionCount
 from tabard.audit.fields import Outcome
 from tabard.background_seal import BackgroundSeal
 from tabard.budget import ListPricer, Pricer
-from tabard.clock import Clock, system_clock
+from tabard.clock import MAX_TIME, Clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
 from tabard.delegation import Mandate
@@ -82,6 +82,8 @@ class Guard:
         clock: Clock = system_clock,
     ) -> None:
         """Assemble a guard from its parts; `Guard.open` does it from a home."""
+        if type(approval_wait) not in (int, float) or not 0 <= approval_wait < MAX_TIME:
+            raise ConfigurationError("approval_wait: expected seconds, from 0 on")
         self.audience = audience
         self.approvals = Approvals(self, store, clock)
         self.secret = store.secret
@@ -147,7 +149,8 @@ class Guard:
             clock: Returns POSIX seconds.
 
         Raises:
-            ConfigurationError: The home or the policy is missing or not usable.
+            ConfigurationError: The home or the policy is missing or not usable, or `approval_wait`
+                is no time.
         """
         place = Home.locate(home)
         compiled = read_policy(policy)
@@ -290,6 +293,9 @@ class Guard:
             return (first_dead(judged.session, self._store.liveness) or judged.verdict).decision
         except StoreError as error:
             return Verdict.undecidable(error.code, "the store failed").decision
+        except Exception as error:
+            reason = f"tabard could not decide: {type(error).__name__}"
+            return Verdict.undecidable("internal", reason).decision
 
     def end_call(self, permit: Permit, outcome: Outcome) -> None:
         """Put an outcome on record, and settle what was held for the call; for `Permit`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import math
 from typing import NoReturn
 
 from tabard.audit.fields import encode
@@ -52,9 +51,9 @@ class Keyring:
             AuthenticationFailed: The agent has been revoked.
             ConfigurationError: The lifetime is out of bounds, or there are two live keys already.
         """
-        if not math.isfinite(days) or not 0 < days <= MAX_LIFETIME_DAYS:
+        if not _is_number(days) or not 0 < days <= MAX_LIFETIME_DAYS:
             raise ConfigurationError(f"lifetime: expected up to {MAX_LIFETIME_DAYS} days")
-        if grace is not None and not 0 <= grace <= MAX_LIFETIME_DAYS * DAY:
+        if grace is not None and not (_is_number(grace) and 0 <= grace <= MAX_LIFETIME_DAYS * DAY):
             raise ConfigurationError("grace: expected seconds, from 0 on")
         now = read_clock(self._clock)
         with self._store.transaction(now) as transaction:
@@ -78,7 +77,7 @@ class Keyring:
             AuthenticationFailed: The agent has been revoked.
             ConfigurationError: The lifetime is out of bounds.
         """
-        if not math.isfinite(lifetime) or not 1 <= lifetime <= DAY:
+        if not _is_number(lifetime) or not 1 <= lifetime <= DAY:
             raise ConfigurationError(f"lifetime: expected 1 to {DAY} seconds")
         now = read_clock(self._clock)
         with self._store.transaction(now) as transaction:
@@ -152,7 +151,7 @@ class Keyring:
         """
         why, now = explain(reason, author), read_clock(self._clock)
         with self._store.transaction(now) as transaction:
-            key = transaction.find_api_key(key_id)
+            key = transaction.find_api_key(key_id) if _is_id(key_id) else None
             if key is None:
                 # Not repeated: somebody may have passed the key in place of its id.
                 raise ConfigurationError("no API key of that id; the log shows it as cred.jti")
@@ -162,6 +161,14 @@ class Keyring:
                 transaction.refuse(one.id, expires=one.expires_at)
             facts = encode({"kind": "api-key", "jti": key.id})
             transaction.append("token.revoked", f'"cred":{facts},{why}')
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and value.isascii()
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
 
 
 def _refuse(code: str, reason: str) -> NoReturn:

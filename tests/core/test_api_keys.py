@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,28 @@ class TestLifeOfAKey:
         with pytest.raises(ConfigurationError, match="lifetime"):
             authority.create_key("claims-agent", days=days)
 
-    @pytest.mark.parametrize("key_id", ["", "tbk_", "tbk_AAAAAAAAAA", None, 7])
+    @pytest.mark.parametrize(
+        "wrong", [None, "1", b"1", [], {}, True, 10**400, 1j, object()], ids=repr
+    )
+    def test_times_that_are_none(self, authority: Authority, wrong: Any) -> None:
+        """A time of a wrong type or size is refused as what it is."""
+        attempts: list[Callable[[], str]] = [
+            lambda: authority.create_key("claims-agent", days=wrong),
+            lambda: authority.rotate_key("claims-agent", days=wrong),
+            lambda: authority.create_join_token("claims-agent", lifetime=wrong),
+            lambda: authority.issue("claims-agent", lifetime=wrong),
+        ]
+        for make in attempts:
+            with pytest.raises(ConfigurationError, match="lifetime"):
+                make()
+        if wrong is not None:
+            with pytest.raises(ConfigurationError, match="grace"):
+                authority.rotate_key("claims-agent", grace=wrong)
+        assert authority.keys("claims-agent") == []
+
+    @pytest.mark.parametrize(
+        "key_id", ["", "tbk_", "tbk_AAAAAAAAAA", None, 7, 10**30, "\ud800", b"tbk_", []]
+    )
     def test_revoking_what_is_not_there(self, authority: Authority, key_id: Any) -> None:
         """Revoking an unknown key is an error, not a silent nothing."""
         with pytest.raises(ConfigurationError, match="no API key of that id"):
