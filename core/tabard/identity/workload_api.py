@@ -257,9 +257,10 @@ def _to_pem(chain: bytes, key: bytes) -> bytes | None:
 
     try:
         certificates = [one.public_bytes(Encoding.PEM) for one, _ in _certificates(chain)]
-        private = load_der_private_key(key, password=None).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
+        # Not checked for consistency, which can take minutes: `X509Svid` looks at its numbers.
+        private = load_der_private_key(
+            key, password=None, unsafe_skip_rsa_key_validation=True
+        ).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     except Exception:
         return None  # whatever the parser made of it, it holds a key and is not passed on
     return b"".join(certificates) + private

@@ -444,12 +444,43 @@ class TestTime:
             verify(X509Svid.from_pem(pem))
         assert time.process_time() - began < 2
 
+    @pytest.mark.parametrize("number", range(2, 9), ids=["e", "d", "p", "q", "dp", "dq", "qi"])
+    @pytest.mark.parametrize("bits", [4097, 30_000, 300_000])
+    def test_made_up_rsa_key_beside_a_valid_certificate(self, number: int, bits: int) -> None:
+        """The certificate is public: signing with numbers that are not its own took for ever."""
+        real = rsa.generate_private_key(65537, 2048).private_numbers()
+        numbers = rsa_numbers(real.p, real.q)
+        leaf = forge(key=rsa.generate_private_key(65537, 2048)).chain[0]
+        pem = leaf.public_bytes(serialization.Encoding.PEM)
+        assert X509Svid.from_pem(pem + pkcs1(numbers))
+        numbers[number] = 1 | 1 << (bits - 1)
+        began = time.process_time()
+        with pytest.raises(AuthenticationFailed, match="malformed"):
+            X509Svid.from_pem(pem + pkcs1(numbers))
+        assert time.process_time() - began < 2
 
-def rsa_pem(p: int, q: int) -> bytes:
-    """A PKCS#1 private key, written by hand: no library has to look at it."""
+    def test_factors_that_are_none(self) -> None:
+        real = rsa.generate_private_key(65537, 2048).private_numbers()
+        pem = issue().to_pem().partition(b"-----BEGIN PRIVATE")[0]
+        for p, q in ((1, real.p * real.q), (real.p * real.q, 1), (real.p, real.p), (3, 5)):
+            numbers = rsa_numbers(real.p, real.q)
+            numbers[4:6] = p, q
+            with pytest.raises(AuthenticationFailed, match="malformed"):
+                X509Svid.from_pem(pem + pkcs1(numbers))
+
+
+def rsa_numbers(p: int, q: int) -> list[int]:
     n, e = p * q, 65537
     d = pow(e, -1, (p - 1) * (q - 1))
-    numbers = (0, n, e, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p))
+    return [0, n, e, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p)]
+
+
+def rsa_pem(p: int, q: int) -> bytes:
+    return pkcs1(rsa_numbers(p, q))
+
+
+def pkcs1(numbers: list[int]) -> bytes:
+    """A PKCS#1 private key, written by hand: no library has to look at it."""
     body = b"".join(der(2, i.to_bytes(i.bit_length() // 8 + 1, "big")) for i in numbers)
     encoded = base64.encodebytes(der(0x30, body))
     return b"-----BEGIN RSA PRIVATE KEY-----\n" + encoded + b"-----END RSA PRIVATE KEY-----\n"
@@ -457,7 +488,9 @@ def rsa_pem(p: int, q: int) -> bytes:
 
 def der(tag: int, content: bytes) -> bytes:
     size = len(content)
-    length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
+    length = bytes([size]) if size < 128 else b"\x83" + size.to_bytes(3, "big")
+    if 256 <= size < 65_536:
+        length = b"\x82" + size.to_bytes(2, "big")
     if 128 <= size < 256:
         length = b"\x81" + bytes([size])
     return bytes([tag]) + length + content
