@@ -65,6 +65,9 @@ class Transaction(Protocol):
     def refuse(self, name: str, *, expires: int) -> bool:
         """Refuse what bears a name until a POSIX second; False if it was refused already."""
 
+    def is_refused(self, name: str) -> bool:
+        """Whether what bears a name is refused."""
+
     def refuse_no_more(self, name: str) -> None:
         """Let what bears a name count again."""
 

@@ -94,6 +94,11 @@ class RegistryRows:
         self._db.execute(query, (expires, name))
         return False
 
+    def is_refused(self, name: str) -> bool:
+        """Whether what bears a name is refused."""
+        query = "SELECT EXISTS (SELECT 1 FROM refused WHERE name = ?)"
+        return bool(self._db.execute(query, (name,)).fetchone()[0])
+
     def refuse_no_more(self, name: str) -> None:
         """Let what bears a name count again."""
         self._db.execute("DELETE FROM refused WHERE name = ?", (name,))
