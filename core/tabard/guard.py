@@ -263,7 +263,8 @@ class Guard:
             judged = self._judge.judge(action, caller, proof)
             if judged.session is None or not judged.verdict.is_about_policy:
                 return judged.verdict.decision
-            if judged.verdict.decision.terms is not None or judged.verdict.is_question:
+            decision = judged.verdict.decision
+            if decision.terms is not None or decision.above or judged.verdict.is_question:
                 return self._admissions.preview(judged).decision
             return (first_dead(judged.session, self._store.liveness) or judged.verdict).decision
         except StoreError as error:

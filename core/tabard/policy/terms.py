@@ -112,6 +112,7 @@ class Terms:
         rates: The limits it counts against.
         max_output_tokens: The longest answer of a model, or None.
         data: What data it is about.
+        mode: Whether these limits block, or are only recorded: as their agent's section says.
     """
 
     budgets: tuple[BudgetLimit, ...] = ()
@@ -119,12 +120,22 @@ class Terms:
     rates: tuple[RateCap, ...] = ()
     max_output_tokens: int | None = None
     data: DataUse | None = None
+    mode: Literal["enforce", "shadow"] = "enforce"
 
 
 class TermsTable:
     """The terms of one agent, worked out once per tool name."""
 
-    __slots__ = ("_data", "_facts", "_memo", "_rates", "budgets", "of_delegations", "of_models")
+    __slots__ = (
+        "_data",
+        "_facts",
+        "_memo",
+        "_mode",
+        "_rates",
+        "budgets",
+        "of_delegations",
+        "of_models",
+    )
 
     def __init__(
         self,
@@ -133,15 +144,17 @@ class TermsTable:
         rates: NameIndex[RateCap],
         max_output_tokens: int | None,
         data: DataUse | None,
+        mode: Literal["enforce", "shadow"],
         facts: Callable[[str], ToolFacts | None],
     ) -> None:
         self.budgets = budgets
+        self._mode = mode
         self._rates = rates
         self._data = data
         self._facts = facts
         self._memo: dict[str, Terms | None] = {}
-        self.of_delegations = _some(Terms(data=data))
-        self.of_models = _some(
+        self.of_delegations = self._some(Terms(data=data))
+        self.of_models = self._some(
             Terms(budgets=budgets, max_output_tokens=max_output_tokens, data=data)
         )
 
@@ -165,11 +178,7 @@ class TermsTable:
                 data = replace(known, data_class=facts.data_class, asset=facts.asset)
         budgets = self.budgets if cost else ()
         rates = self._rates.matching(name)
-        return _some(Terms(budgets=budgets, cost=cost, rates=rates, data=data))
+        return self._some(Terms(budgets=budgets, cost=cost, rates=rates, data=data))
 
-
-_NONE = Terms()
-
-
-def _some(terms: Terms) -> Terms | None:
-    return None if terms == _NONE else terms
+    def _some(self, terms: Terms) -> Terms | None:
+        return None if terms == Terms() else replace(terms, mode=self._mode)
