@@ -229,6 +229,8 @@ def _is_well_formed(action: Action) -> bool:
         return False
     if type(action) is ModelCall and not _are_counts(action.input_tokens, action.max_output_tokens):
         return False
+    if type(action) is Delegation and type(action.spiffe_id) not in (str, type(None)):
+        return False
     return action.name.isascii() or _has_utf8_form(action.name)
 
 

@@ -154,7 +154,8 @@ class Session:
             tools: The tools and retrievers it may use, as names or patterns.
             models: The models it may use; default those both policies allow.
             ttl: Seconds it lasts, at most 3600; it ends with this session in any case.
-            proof: Where this session's token is bound to a key: the proof for this call.
+            proof: Where this session's token is bound to a key: the proof for this call, a
+                `Delegation` to the agent as it is named here.
 
         Returns:
             The other agent's session; use it as `with session.delegate(...):`.
