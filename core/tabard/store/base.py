@@ -83,6 +83,9 @@ class Transaction(Protocol):
     def revoke_api_key(self, key_id: str) -> bool:
         """Mark a key as taken back, or a join token as used; False if it was already."""
 
+    def revoke_api_keys_of(self, spiffe_id: str) -> None:
+        """Mark every key and join token of an identity as taken back."""
+
     def shorten_api_key(self, key_id: str, expires_at: int) -> None:
         """Let a key expire at a POSIX second, unless it does so earlier."""
 

@@ -134,6 +134,10 @@ class RegistryRows:
         query = "UPDATE api_key SET revoked = 1 WHERE id = ? AND revoked = 0"
         return self._db.execute(query, (key_id,)).rowcount == 1
 
+    def revoke_api_keys_of(self, spiffe_id: str) -> None:
+        """Mark every key and join token of an identity as taken back."""
+        self._db.execute("UPDATE api_key SET revoked = 1 WHERE spiffe_id = ?", (spiffe_id,))
+
     def shorten_api_key(self, key_id: str, expires_at: int) -> None:
         """Let a key expire at a POSIX second, unless it does so earlier."""
         query = "UPDATE api_key SET expires_at = min(expires_at, ?) WHERE id = ?"
