@@ -36,7 +36,7 @@ from tabard.home import Home
 from tabard.identity import Agent, SpiffeId
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge
-from tabard.login import Credential, identify
+from tabard.login import TAKEN_BACK, Credential, identify
 from tabard.meter import Meter
 from tabard.permit import Permit
 from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource, read_policy
@@ -232,7 +232,10 @@ class Guard:
         if session is None or not verdict.permits:
             agent = None if session is None else session.spiffe_id
             request = None if found.answer is None else found.answer.request.id
+            if session is not None and verdict.decision.code in TAKEN_BACK:
+                session.ask_again()
             raise verdict.refusal(agent=agent, action=judged.action.name, request=request)
+        session.was_refused = False
         return Permit(
             guard=self,
             session=session,

@@ -62,6 +62,7 @@ class Session:
         chain: This session and those of the agents it acts for, nearest first.
         rests_on: Under which credentials the agents it acts for handed over; it ends with these.
         mandate: What was handed over to it, or None when it acts for no agent.
+        was_refused: Whether its credential was refused since the last call that was admitted.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Session:
         "spiffe_id",
         "token",
         "token_facts",
+        "was_refused",
     )
 
     def __init__(
@@ -115,6 +117,7 @@ class Session:
         self.seen_at = found.now
         self.lock = threading.RLock()
         self._closed = False
+        self.was_refused = False
         self.accept(found.token)
 
     @property
@@ -137,6 +140,11 @@ class Session:
         began = max(token.issued_at, self.seen_at)
         self.renew_at = began + (token.expires_at - began) / 2
         self._fields_of: tuple[int, str] | None = None
+
+    def ask_again(self) -> None:
+        """Renew at the next call, once: the credential was taken back; for the guard."""
+        if self.source is not None and not self.was_refused:
+            self.was_refused, self.renew_at = True, 0.0
 
     def delegate(
         self,

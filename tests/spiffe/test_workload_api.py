@@ -227,7 +227,7 @@ class TestRotation:
             trusting.admit(CALL, session=session)
         with pytest.raises(AuthenticationFailed, match="unknown_key"):
             trusting.login(source(peer, clock))
-        authority.federation.trust(DOMAIN, peer.endpoint)
+        authority.federation.trust(DOMAIN, peer.endpoint, go_back=True)
         trusting.admit(CALL, session=trusting.login(source(peer, clock)))
 
     @pytest.mark.parametrize("lever", ["revoke", "evict"])
