@@ -13,6 +13,7 @@ from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, 
 from tabard.identity import Agent, VerifiedToken, fingerprint
 from tabard.identity.api_key import JOIN_PREFIX
 from tabard.identity.credential_file import CredentialFile
+from tabard.identity.encoding import plain
 from tabard.identity.source import RenewingSource
 from tabard.identity.x509_svid import X509Svid
 from tabard.keyring import Keyring
@@ -95,7 +96,8 @@ def _another(
     if isinstance(source, RenewingSource) and not isinstance(refused, bytes):
         source.discard(refused)
     another = _fetch(source)
-    return None if another == refused or text_of(another).startswith(JOIN_PREFIX) else another
+    same = another is refused or (plain(another) is not None and plain(another) == plain(refused))
+    return None if same or text_of(another).startswith(JOIN_PREFIX) else another
 
 
 def _find_live(store: Store, token: VerifiedToken) -> Agent:

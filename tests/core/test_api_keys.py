@@ -42,6 +42,12 @@ def refused(guard: Guard, credential: Any) -> str:
 
 
 class TestFormat:
+    @pytest.mark.parametrize("text", [None, 5, b"tbk_", ["tbk_x"], object()])
+    def test_no_text(self, text: object) -> None:
+        """Another type is no key; and no foreign error comes of it."""
+        with pytest.raises(AuthenticationFailed, match="malformed"):
+            id_of(text)
+
     def test_shape(self, key: str) -> None:
         """`tbk_`, a public id, a secret with its checksum: one word to select, easy to scan for."""
         assert re.fullmatch(r"tbk_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}", key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tabard import (
     Authority,
     ConfigurationError,
     Guard,
+    GuardUnavailable,
     ToolCall,
 )
 from tabard.identity.credential_file import CredentialFile
@@ -27,6 +29,9 @@ def code_of(guard: Guard, credential: Any) -> str:
     record = [r for r in guard.records() if r["type"] == "auth.failed"][-1]
     assert record["decision"]["code"] == caught.value.code
     return caught.value.code
+
+
+MEGABYTE = 1_000_000
 
 
 class TestJoinToken:
@@ -248,6 +253,39 @@ class TestFile:
         """A path as text may come from a caller: only the environment and a `Path` name files."""
         path.write_text(authority.issue("claims-agent"))
         assert code_of(guard, str(path)) == "malformed"
+
+    @pytest.mark.parametrize("variable", [True, False])
+    def test_home_of_nobody(
+        self, guard: Guard, monkeypatch: pytest.MonkeyPatch, variable: bool
+    ) -> None:
+        """A path that begins with a user there is not: a refusal of ours, on record."""
+        monkeypatch.setenv("TABARD_CREDENTIAL", "~nosuchuser/tok")
+        with pytest.raises(GuardUnavailable, match="no such user") as caught:
+            guard.login(None if variable else Path("~nosuchuser/tok"))
+        record = list(guard.records())[-1]
+        assert record["type"] == "auth.failed"
+        assert record["decision"]["code"] == caught.value.code == "credential_file"
+
+    def test_path_that_is_none(self, guard: Guard) -> None:
+        """A caller's own kind of path may be anything."""
+
+        class Odd(os.PathLike[str]):
+            def __init__(self, answer: Any) -> None:
+                self.answer = answer
+
+            def __fspath__(self) -> Any:
+                if isinstance(self.answer, Exception):
+                    raise self.answer
+                return self.answer
+
+        for answer in (b"x", 5, None, KeyError("x"), "a\0b", "\udcff", "x" * MEGABYTE):
+            with pytest.raises(AccessDenied) as caught:
+                guard.login(Odd(answer))
+            record = list(guard.records())[-1]
+            assert (record["type"], record["decision"]["code"]) == (
+                "auth.failed", caught.value.code)  # fmt: skip
+        with pytest.raises(AuthenticationFailed, match="malformed"):
+            CredentialFile(5)  # type: ignore[arg-type]
 
     def test_repr(self, path: Path) -> None:
         """Names the file and nothing in it."""

@@ -306,6 +306,27 @@ class TestClient:
                 guard.login()
 
     @pytest.mark.parametrize(
+        "address",
+        ["unix:///\udcff", "unix:/x\ud800", b"unix:///x", None, 5, ["unix:///x"],
+         "unix:///" + "x" * 1_000_000, "x" * 1_000_000],
+    )  # fmt: skip
+    def test_address_that_is_no_text(
+        self, guard: Guard, authority: Authority, address: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A byte that is none of a text, another type, a megabyte: no error but ours."""
+        for opened in (check_endpoint, WorkloadApi, lambda a: workload_source(a, audience="x")):
+            with pytest.raises(ConfigurationError) as caught:
+                opened(address)
+            assert len(str(caught.value)) < 200
+        if address == "unix:///\udcff":  # what an environment can hold
+            with pytest.raises(ConfigurationError):
+                authority.federation.trust(DOMAIN, address)
+            monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", address)
+            with pytest.raises(AuthenticationFailed, match="no_identity"):
+                guard.login()
+            assert list(guard.records())[-1]["type"] == "auth.failed"
+
+    @pytest.mark.parametrize(
         ("text", "target"),
         [("unix:///run/x.sock", "unix:/run/x.sock"), ("unix:/run/x.sock", "unix:/run/x.sock"),
          ("tcp://127.0.0.1:8000", "127.0.0.1:8000"), ("tcp://[::1]:80", "[::1]:80")],

@@ -84,7 +84,7 @@ class RenewingSource:
         if not self._lock.acquire(blocking=False):
             return  # another thread asks for the next one just now
         try:
-            if self._held is not None and self._held.credential == refused:
+            if self._held is not None and self._held.credential is refused:
                 self._held = replace(self._held, renew_at=0.0)
         finally:
             self._lock.release()

@@ -17,11 +17,15 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tabard.errors import AccessDenied, AuthenticationFailed, ConfigurationError, GuardUnavailable
+from tabard.identity.encoding import plain
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import parse_object
 
 TIMEOUT = 5.0
 """Seconds until a call is given up."""
+
+MAX_ADDRESS = 1024
+"""Characters of an address; the path of a socket has about a hundred at most."""
 
 _HEADER = (("workload.spiffe.io", "true"),)
 _TCP = re.compile(r"tcp://(\[[0-9a-f:.]+\]|[0-9.]+):([1-9][0-9]{0,4})", re.ASCII)
@@ -36,6 +40,10 @@ def check_endpoint(text: str) -> str:
             section 4).
     """
     expected = "expected unix:///absolute/path or tcp://IP:port"
+    held = plain(text)
+    if not isinstance(held, str) or len(held) > MAX_ADDRESS or not _has_utf8_form(held):
+        raise ConfigurationError(f"Workload API address: {expected}")
+    text = held
     if text.startswith("unix:"):
         path = text.removeprefix("unix://" if text.startswith("unix://") else "unix:")
         if not path.startswith("/") or path.startswith("//") or re.search(r"[?#\x00-\x1f]", path):
@@ -49,6 +57,14 @@ def check_endpoint(text: str) -> str:
     except ValueError:
         raise ConfigurationError(f"Workload API address {text!r}: {expected}") from None
     return f"{match[1]}:{match[2]}"
+
+
+def _has_utf8_form(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a byte of the environment that is none of a text
+        return False
+    return True
 
 
 class WorkloadApi:

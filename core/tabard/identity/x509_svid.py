@@ -64,7 +64,8 @@ class X509Svid:
         certificates, keys = read_blocks(data)
         chain: list[x509.Certificate] = []
         key: object = None
-        with suppress(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        # The library warns of what it will refuse one day; a process may make errors of warnings.
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, Warning):
             chain = [x509.load_pem_x509_certificate(block) for block in certificates]
             # Checking an RSA key for consistency takes minutes for one made to take them. Whether
             # it is the certificate's shows when it signs.

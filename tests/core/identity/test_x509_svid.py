@@ -431,6 +431,32 @@ class TestIssue:
                 issue_x509_svid(CA_KEY, CA, subject=subject, issued_at=NOW, lifetime=60)  # type: ignore[arg-type]
 
 
+class TestIntermediate:
+    def test_names_that_cannot_be_read(self) -> None:
+        """An X.400 address among the names of an intermediate is nothing the library reads."""
+        key, above = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        authority = make_authority(above)
+        names = x509.UnrecognizedExtension(
+            ObjectIdentifier("2.5.29.17"), b"\x30\x04\xa3\x02\x05\x00"
+        )
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(above.public_key())
+        between = (
+            x509.CertificateBuilder().subject_name(name("between")).issuer_name(authority.subject)
+            .public_key(key.public_key()).serial_number(7)
+            .not_valid_before(datetime.fromtimestamp(NOW - DAY, UTC))
+            .not_valid_after(datetime.fromtimestamp(NOW + DAY, UTC))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage(key_cert_sign=True), critical=True)
+            .add_extension(identifier, critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(names, critical=False)
+            .sign(above, hashes.SHA256())
+        )  # fmt: skip
+        svid = signed_by(key, between, between=(between,))
+        with pytest.raises(AuthenticationFailed, match="malformed: an authority in the chain"):
+            verify(svid, authorities=[authority])
+
+
 class TestTime:
     """A key that was made to take long to check takes no time, and is refused."""
 
