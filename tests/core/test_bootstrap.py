@@ -161,6 +161,25 @@ class TestRotateKey:
         assert guard.login(new)
         assert authority.rotate_key("claims-agent")
 
+    def test_no_grace(self, authority: Authority, guard: Guard) -> None:
+        """Without a time of grace the old key's sessions end at once, on record."""
+        old = authority.create_key("claims-agent")
+        session = guard.login(old)
+        new = authority.rotate_key("claims-agent", grace=0)
+        with pytest.raises(AuthenticationFailed, match="token_revoked"):
+            guard.admit(CALL, session=session)
+        assert code_of(guard, old) == "token_revoked"
+        guard.admit(CALL, session=guard.login(new)).settle()
+        [record] = [r for r in guard.records() if r["type"] == "token.revoked"]
+        assert (record["cred"]["jti"], record["reason"]) == (old[:14], "rotated without grace")
+
+    @pytest.mark.parametrize("days", [1e-9, 0.999 / 86_400, 0, -1, 365.01])
+    def test_days(self, authority: Authority, days: float) -> None:
+        """A key that is over when it is handed out is none."""
+        for make in (authority.create_key, authority.rotate_key):
+            with pytest.raises(ConfigurationError, match="lifetime: expected 1 s to 365 days"):
+                make("claims-agent", days=days)
+
     def test_unfinished_rotation(self, authority: Authority) -> None:
         """A third key has to wait until one of two is gone; the answer names them."""
         keys = [authority.create_key("claims-agent"), authority.rotate_key("claims-agent")]
