@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tabard.identity.agent import Liveness
     from tabard.judge import Judgement
     from tabard.policies import PolicySource
-    from tabard.policy.terms import RateCap
+    from tabard.policy.terms import RateCap, Terms
     from tabard.session import Session
     from tabard.store import Store, Transaction
 
@@ -222,37 +222,45 @@ def _check_proof(judged: Judgement, transaction: Transaction) -> Verdict | None:
 
 
 def _check_rates(judged: Judgement, transaction: Transaction) -> Verdict | None:
-    for key, cap in _rates(judged):
+    """The first limit that blocks, else the first that is only recorded."""
+    recorded: Verdict | None = None
+    for key, cap, terms in _rates(judged):
         if transaction.is_over_rate(key, limit=cap.limit, per=cap.per):
             reason = f"more than {cap.limit} calls in {cap.per} seconds"
-            return judged.verdict.beyond("rate", cap.rule, reason)
-    return None
+            over = judged.verdict.beyond(terms, "rate", cap.rule, reason)
+            if not over.permits:
+                return over
+            recorded = recorded or over
+    return recorded
 
 
-def _rates(judged: Judgement) -> Iterator[tuple[str, RateCap]]:
-    terms, session = judged.verdict.decision.terms, judged.session
-    if terms is not None and session is not None:
-        for cap in terms.rates:
-            yield f"{session.spiffe_id}|{cap.key}", cap
+def _rates(judged: Judgement) -> Iterator[tuple[str, RateCap, Terms]]:
+    """The limits of the caller and of every agent it acts for, each for its own agent."""
+    session, decision = judged.session, judged.verdict.decision
+    if session is None:
+        return
+    for spiffe_id, terms in ((session.spiffe_id, decision.terms), *decision.above):
+        if terms is not None:
+            yield from ((f"{spiffe_id}|{cap.key}", cap, terms) for cap in terms.rates)
 
 
 def _check_budgets(judged: Judgement, transaction: Transaction) -> Verdict | None:
-    charge = judged.charge
-    if charge is None:
+    charge, terms = judged.charge, judged.verdict.decision.terms
+    if charge is None or terms is None:
         return None
     for hold in transaction.sweep():
         transaction.append("budget.expired", hold_field(hold))
     full = transaction.first_overdrawn(charge.windows, charge.amount)
     if full is None:
         return None
-    return judged.verdict.beyond("budget", full.rule, charge.describe(full))
+    return judged.verdict.beyond(terms, "budget", full.rule, charge.describe(full))
 
 
 def _take(judged: Judgement, found: Admission, transaction: Transaction) -> None:
     """Use up the yes, count the call, and set its money aside."""
     for request in () if found.answer is None else found.answer.agreed:
         transaction.use_approval(request)
-    for key, cap in _rates(judged):
+    for key, cap, _ in _rates(judged):
         transaction.count_call(key, limit=cap.limit)
     terms, session = judged.verdict.decision.terms, judged.session
     if terms is not None and terms.kept_arguments and session is not None:

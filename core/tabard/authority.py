@@ -224,7 +224,7 @@ class Authority:
         Args:
             agent: Whom it is for; an agent has at most two live keys, so that one can follow
                 the other without a gap.
-            days: Days until it expires, at most 365.
+            days: Days until it expires: a second to 365 days.
 
         Raises:
             AuthenticationFailed: The agent has been revoked.
@@ -245,7 +245,7 @@ class Authority:
         Args:
             agent: Whom it is for.
             days: Days until the new key expires, at most 365.
-            grace: Seconds in which both keys count.
+            grace: Seconds in which both keys count; with 0 the sessions of the old one end now.
 
         Raises:
             AuthenticationFailed: The agent has been revoked.

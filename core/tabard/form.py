@@ -23,6 +23,8 @@ def _has_form(action: Action) -> bool:
         return False
     if type(action) is ModelCall and not _are_counts(action.input_tokens, action.max_output_tokens):
         return False
+    if type(action) is Delegation and type(action.spiffe_id) not in (str, type(None)):
+        return False
     if holds_credential(action.name) or holds_credential(str(action.call_id)):
         return False  # it would stand in the log
     return action.name.isascii() or has_utf8_form(action.name)

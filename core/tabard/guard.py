@@ -38,7 +38,7 @@ from tabard.identity import Agent, SpiffeId
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge
 from tabard.logging_failure import Event, LoggingFailure, OnAuditFailure
-from tabard.login import Credential, identify
+from tabard.login import TAKEN_BACK, Credential, identify
 from tabard.meter import Meter
 from tabard.permit import Permit
 from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource, read_policy
@@ -257,7 +257,10 @@ class Guard:
         if session is None or not verdict.permits:
             agent = None if session is None else session.spiffe_id
             request = None if found.answer is None else found.answer.request.id
+            if session is not None and verdict.decision.code in TAKEN_BACK:
+                session.ask_again()
             raise verdict.refusal(agent=agent, action=judged.action.name, request=request)
+        session.was_refused = False
         return Permit(
             guard=self,
             session=session,
@@ -288,7 +291,8 @@ class Guard:
             judged = self._judge.judge(action, caller, proof)
             if judged.session is None or not judged.verdict.is_about_policy:
                 return judged.verdict.decision
-            if judged.verdict.decision.terms is not None or judged.verdict.is_question:
+            decision = judged.verdict.decision
+            if decision.terms is not None or decision.above or judged.verdict.is_question:
                 return self._admissions.preview(judged).decision
             return (first_dead(judged.session, self._store.liveness) or judged.verdict).decision
         except StoreError as error:

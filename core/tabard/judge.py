@@ -140,7 +140,7 @@ class Judge:
             return verdict, self._meter.estimate(session, action, terms, policy.tariff, now)
         except BudgetExceeded as refusal:
             rule = terms.budgets[0].rule
-            return verdict.beyond(refusal.code, rule, refusal.reason), None
+            return verdict.beyond(terms, refusal.code, rule, refusal.reason), None
 
     def check_session(self, session: object) -> None:
         """Make sure that a session is one of ours, and at work; for what is no call.

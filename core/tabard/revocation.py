@@ -109,6 +109,8 @@ def _cut_off(transaction: Transaction, agent: Agent, now: float) -> None:
     ours = agent.spiffe_id.trust_domain == transaction.trust_domain
     moment = int(now) + (0 if ours else int(CLOCK_SKEW))
     transaction.refuse_issued_until(str(agent.spiffe_id), moment)
+    # None of its keys counts any more; one that passed for live would keep others from being made.
+    transaction.revoke_api_keys_of(str(agent.spiffe_id))
 
 
 def about(agent: Agent) -> str:

@@ -448,3 +448,7 @@ class TestBundle:
         assert json.loads(out) == json.loads(exported)
         code, _, _ = tabard("bundle", "distrust", "acme.example", "--reason", "over", home=other)
         assert code == 0
+        _, out, _ = tabard(*again[:-1], home=other)
+        assert "0 keys and 0 authorities" in out
+        _, out, _ = tabard(*again, "--go-back", home=other)
+        assert "1 keys and 1 authorities" in out
