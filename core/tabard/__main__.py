@@ -1,0 +1,5 @@
+"""`python -m tabard`: the command line."""
+
+from tabard.cli import main
+
+main()
