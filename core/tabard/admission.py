@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tabard.judge import Judgement
     from tabard.policies import PolicySource
     from tabard.policy.terms import RateCap, Terms
+    from tabard.seal_watch import SealWatch
     from tabard.session import Session
     from tabard.store import Store, Transaction
 
@@ -64,11 +65,18 @@ class Admissions:
     """Admits judged calls, and writes down how they ended."""
 
     def __init__(
-        self, *, store: Store, policies: PolicySource, failure: LoggingFailure, clock: Clock
+        self,
+        *,
+        store: Store,
+        policies: PolicySource,
+        failure: LoggingFailure,
+        watch: SealWatch,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._policies = policies
         self._failure = failure
+        self._watch = watch
         self._clock = clock
         self._unwritten: deque[Event] = deque(failure.leftovers())
 
@@ -79,6 +87,9 @@ class Admissions:
             PolicyChanged: It was judged by a policy that is no longer in force.
             StoreError: The store failed; nothing is kept.
         """
+        waiting = self._watch.check()
+        if waiting is not None:
+            self._tell_unsealed(waiting)
         late: list[Event] = []
         try:
             with self._store.transaction(judged.now) as transaction:
@@ -123,6 +134,11 @@ class Admissions:
         self._failure.keep(event, self._unwritten)
         complain("the log cannot be written (%s): a call went ahead", self._failure.mode)
         return Admission(verdict=judged.verdict, call=call)
+
+    def _tell_unsealed(self, waiting: int) -> None:
+        """Tell the operator, and the log, that nobody seals it."""
+        complain("%s entries wait for a checkpoint: nobody seals the log", waiting)
+        self.write(Event(kind="audit.failure", fields=f'"unsealed":{waiting}'))
 
     def _tell_recovery(self, written: list[Event]) -> None:
         """Put on record that the log is back, where calls went ahead without it."""

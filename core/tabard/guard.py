@@ -44,6 +44,7 @@ from tabard.permit import Permit
 from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource, read_policy
 from tabard.policy import Decision
 from tabard.protection import protect_function
+from tabard.seal_watch import SealWatch
 from tabard.session import Session, current_session
 from tabard.settlement import Settlements
 from tabard.store import SqliteStore, Store
@@ -79,6 +80,7 @@ class Guard:
         approval_wait: float = 0.0,
         on_audit_failure: OnAuditFailure = "deny",
         spool: Path | None = None,
+        strict_sealing: bool = False,
         clock: Clock = system_clock,
     ) -> None:
         """Assemble a guard from its parts; `Guard.open` does it from a home."""
@@ -104,6 +106,7 @@ class Guard:
             store=store,
             policies=self._policies,
             failure=LoggingFailure(on_audit_failure, spool, current_instance()),
+            watch=SealWatch(store, strict=strict_sealing),
             clock=clock,
         )
         self._settlements = Settlements(self._admissions, meter, clock)
@@ -130,6 +133,7 @@ class Guard:
         approval_wait: float = 0.0,
         on_audit_failure: OnAuditFailure = "deny",
         spool: str | os.PathLike[str] | None = None,
+        strict_sealing: bool = False,
         clock: Clock = system_clock,
     ) -> Self:
         """Open an existing home for enforcement; never needs a signing key.
@@ -146,6 +150,8 @@ class Guard:
                 while the log cannot be written: `deny` it, `spool` its record to a file, or
                 `allow_and_alarm`. Recorded when the log is back.
             spool: The folder for spooled records, best on another disk; default in the home.
+            strict_sealing: Refuse calls while nobody seals the log (10,000 entries wait, or any
+                for a minute); default an alarm, on record.
             clock: Returns POSIX seconds.
 
         Raises:
@@ -163,6 +169,7 @@ class Guard:
             approval_wait=approval_wait,
             on_audit_failure=on_audit_failure,
             spool=place.path / "spool" if spool is None else Path(spool),
+            strict_sealing=strict_sealing,
             clock=clock,
         )
         if os.access(place.sealing_key, os.R_OK):
