@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tabard.audit.reports.plain import cell_text, header, visible
 from tabard.audit.reports.report import Report, Section, Table
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#!|~&@$])|(:)(?=/)|(?<=www)(\.)", re.IGNORECASE)
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#!|~&@$])|(:)(?=/)|(?<=www)(\.)", re.IGNORECASE)
 
 
 def to_markdown(report: Report) -> str:
@@ -51,6 +51,6 @@ def _escape(text: str) -> str:
     r"""Text that Markdown shows as it is.
 
     >>> print(_escape("a|b`c [x](https://y) <z>"))
-    a\|b\`c \[x\]\(https\://y\) \<z\>
+    a\|b\`c \[x\](https\://y) \<z\>
     """
     return _SPECIAL.sub(r"\\\g<0>", visible(text))
