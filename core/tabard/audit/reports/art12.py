@@ -56,7 +56,7 @@ def report_art12(
         name="art12",
         title="Event logs of an AI system: use, risks, oversight, retention",
         question="What happened in this period, who decided it, and is it all on record?",
-        law=("AI Act (Regulation (EU) 2024/1689) Art. 12(1), 12(2), 19(1), 26(5), 26(6), 14",),
+        law=("AI Act (Regulation (EU) 2024/1689) Art. 12(1), 12(2), 14, 19(1), 26(5), 26(6)",),
         span=asked,
         extent=reading.extent,
         log=log,
@@ -67,7 +67,7 @@ def report_art12(
 
 def _asked(found: Supervision) -> Section:
     """The points of the articles; whether they apply at all is not for a log to say."""
-    risks = _tally(entry for some in found.risks.values() for entry in some)
+    risks = _tally([e for some in found.risks.values() for e in some] + found.changes)
     points = [
         Asked(
             point="scope",
@@ -84,7 +84,7 @@ def _asked(found: Supervision) -> Section:
         Asked(
             point="12(2)(a)",
             what="events relevant for risks (Art. 79(1)) or a substantial modification",
-            shown="refusals, revocations, stops, failed logins",
+            shown="refusals, revocations, stops, failed logins, changes of the policy",
             supplier="the provider: which of them is such a risk, and changes outside the policy",
             tally=risks,
         ),
@@ -228,8 +228,7 @@ def _retention(found: Supervision, log: LogFacts) -> Section:
         days = (log.made_at - written).days
         cells = ("oldest entry of the log", moment(written), f"{days} days ago")
         rows.append(Row(cells=cells, cites=Cites.of([index])))
-        said = _kept(days, pruned=log.pruned > 0)
-        rows.append(Row(cells=(f"at least {SIX_MONTHS} days", said, None), cites=Cites.of([index])))
+        rows.append(_kept(index, days, pruned=log.pruned > 0))
     for entry in found.prunings:
         kept = "younger ones among them" if entry.get("pruned.below_floor") else "all older"
         what = f"{whole(entry, 'pruned.records')} records; than six months: {kept}"
@@ -248,9 +247,14 @@ def _retention(found: Supervision, log: LogFacts) -> Section:
     )
 
 
-def _kept(days: int, *, pruned: bool) -> str:
+def _kept(index: int, days: int, *, pruned: bool) -> Row:
+    """Whether six months are shown; what is younger shows nothing, be it by pruning or by age."""
+    what = f"at least {SIX_MONTHS} days"
     if days >= SIX_MONTHS:
-        return "yes, by the oldest entry"
+        return Row(cells=(what, "yes, by the oldest entry", None), cites=Cites.of([index]))
     if pruned:
-        return "no: the log was pruned, and what is left is younger"
-    return "not shown yet: the log is younger, and was never pruned"
+        said = "no: the log was pruned, and what is left is younger"
+    else:
+        said = "not shown yet: the log is younger, and was never pruned"
+    who = "the provider and the deployer: older exports or backups, if there are any"
+    return Row(cells=(what, said, who), standing="not evidenced")

@@ -9,11 +9,14 @@ from tabard.audit.reports.reading import action_of, agent_of, is_decision, momen
 from tabard.audit.reports.report import Cites, Row, Section, Table
 
 _SUBJECTS = (
+    "approval.tool",
+    "approval.id",
+    "read.call",
+    "call",
     "cred.jti",
     "key.kid",
     "policy.digest",
     "bundle.trust_domain",
-    "approval.id",
     "budget.key",
     "erased.pseudonym",
     "credential.sha256",

@@ -27,7 +27,7 @@ def _section(section: Section) -> Iterator[str]:
     if section.statement:
         yield ""
         yield _escape(section.statement)
-    if section.table is not None:
+    if section.table is not None and (section.table.rows or not section.statement):
         yield ""
         yield from _table(section.table)
 

@@ -83,7 +83,7 @@ def _section(section: Section) -> Iterator[str]:
     if section.statement:
         yield f'<p class="statement">{_safe(section.statement)}</p>'
     yield from map(draw, section.charts)
-    if section.table is not None:
+    if section.table is not None and (section.table.rows or not section.statement):
         yield from _table(section.table)
     yield "</section>"
 
