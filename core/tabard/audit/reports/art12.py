@@ -8,7 +8,8 @@ from tabard.audit.entries import Entry
 from tabard.audit.reports.asked import Asked, asked_section, nothing_section
 from tabard.audit.reports.buckets import timeline
 from tabard.audit.reports.events import event_row, events_section
-from tabard.audit.reports.reading import Reading, Tally, by_count, moment, text, time_of, whole
+from tabard.audit.reports.keeping import keeping
+from tabard.audit.reports.reading import Reading, Tally, by_count, moment, text, time_of
 from tabard.audit.reports.report import (
     Bar,
     Bars,
@@ -22,8 +23,6 @@ from tabard.audit.reports.report import (
 )
 from tabard.audit.reports.supervision import Supervision
 
-SIX_MONTHS = 183
-"""Days; the least that Art. 19(1) and 26(6) ask for."""
 _BIOMETRICS = (
     "Art. 12(3) (period of each use, reference database, match, verifying persons) applies to "
     "remote biometric identification of Annex III, point 1(a), only; tabard records none of it. "
@@ -137,7 +136,7 @@ def _sections(found: Supervision, log: LogFacts) -> Iterator[Section]:
         found.changes,
     )
     yield found.gaps.section()
-    yield _retention(found, log)
+    yield keeping(found.prunings, log)
 
 
 def _use(found: Supervision) -> Section:
@@ -219,42 +218,3 @@ def _oversight(found: Supervision) -> Section:
         table=Table(columns=("what", "time (UTC)", "action", "by", "rule"), rows=tuple(rows)),
         statement="" if rows else "No person was asked about a call in this span.",
     )
-
-
-def _retention(found: Supervision, log: LogFacts) -> Section:
-    rows = []
-    if log.oldest is not None:
-        index, written = log.oldest
-        days = (log.made_at - written).days
-        cells = ("oldest entry of the log", moment(written), f"{days} days ago")
-        rows.append(Row(cells=cells, cites=Cites.of([index])))
-        rows.append(_kept(index, days, pruned=log.pruned > 0))
-    for entry in found.prunings:
-        kept = "younger ones among them" if entry.get("pruned.below_floor") else "all older"
-        what = f"{whole(entry, 'pruned.records')} records; than six months: {kept}"
-        cells = ("pruned", moment(time_of(entry)), what)
-        rows.append(Row(cells=cells, cites=Cites.of([entry.index])))
-    rows.append(
-        Row(
-            cells=("the period that is appropriate", None, "the provider and the deployer"),
-            standing="not evidenced",
-        )
-    )
-    return Section(
-        heading="Retention",
-        intro="Art. 19(1) and 26(6) ask for logs of at least six months.",
-        table=Table(columns=("what", "found", "note"), rows=tuple(rows)),
-    )
-
-
-def _kept(index: int, days: int, *, pruned: bool) -> Row:
-    """Whether six months are shown; what is younger shows nothing, be it by pruning or by age."""
-    what = f"at least {SIX_MONTHS} days"
-    if days >= SIX_MONTHS:
-        return Row(cells=(what, "yes, by the oldest entry", None), cites=Cites.of([index]))
-    if pruned:
-        said = "no: the log was pruned, and what is left is younger"
-    else:
-        said = "not shown yet: the log is younger, and was never pruned"
-    who = "the provider and the deployer: older exports or backups, if there are any"
-    return Row(cells=(what, said, who), standing="not evidenced")

@@ -9,78 +9,20 @@ from typing import TYPE_CHECKING
 from tabard.audit.entries import Entry
 from tabard.audit.reports.asked import Asked, asked_section, nothing_section
 from tabard.audit.reports.events import events_section
-from tabard.audit.reports.gaps import Gaps
+from tabard.audit.reports.ict import IctAccess
 from tabard.audit.reports.reading import (
     Reading,
     Tally,
-    action_of,
-    agent_of,
-    effect_of,
-    is_decision,
     moment,
-    text,
     together,
-    went_ahead,
 )
 from tabard.audit.reports.report import LogFacts, Matrix, Report, Row, Section, Span, Table
 
 if TYPE_CHECKING:
     from tabard.audit.reports.declared import Declared
 
-_ACCESS = ("agent.", "token.", "auth.", "session.", "approval.", "payload.")
-_CHANGES = ("policy.", "bundle.", "issuer.", "budget.reset", "subject.")
-_LOGGING = ("audit.", "log.")
 _ENTITY = "the financial entity"
 _CHART_ROWS, _CHART_COLUMNS = 25, 8
-
-
-class _Ict:
-    """The calls by asset and agent, and the events."""
-
-    def __init__(self, declared: Declared | None) -> None:
-        self._declared = declared
-        self.all, self.decisions = Tally(), Tally()
-        self.calls: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
-        self.denials: defaultdict[tuple[str, str], Tally] = defaultdict(Tally)
-        self.access: list[Entry] = []
-        self.changes: list[Entry] = []
-        self.logging: list[Entry] = []
-        self.providers: defaultdict[str, Tally] = defaultdict(Tally)
-        self.counts: defaultdict[str, Tally] = defaultdict(Tally)
-        self.gaps = Gaps()
-
-    def add(self, entry: Entry) -> None:
-        self.all.add(entry)
-        self.gaps.add(entry)
-        if is_decision(entry):
-            self._decide(entry)
-            return
-        for some, kinds, name in (
-            (self.access, _ACCESS, "access"),
-            (self.changes, _CHANGES, "changes"),
-            (self.logging, _LOGGING, "logging"),
-        ):
-            if entry.kind.startswith(kinds):
-                self.counts[name].add(entry)
-                if not entry.kind.startswith("session."):
-                    some.append(entry)
-
-    def _decide(self, entry: Entry) -> None:
-        self.decisions.add(entry)
-        key = (self._asset(entry), agent_of(entry))
-        if went_ahead(entry):
-            self.calls[key].add(entry)
-        if effect_of(entry) == "deny":
-            self.denials[key].add(entry)
-        if entry.kind == "model.decision":
-            self.providers[text(entry, "action.name").partition("/")[0]].add(entry)
-
-    def _asset(self, entry: Entry) -> str:
-        """What it reaches, by the record, else by the policy, else the bare name of the tool."""
-        asset = text(entry, "data.asset")
-        if not asset and self._declared is not None and entry.kind != "model.decision":
-            asset = self._declared.asset(text(entry, "action.name")) or ""
-        return asset or action_of(entry)
 
 
 def report_dora(
@@ -101,7 +43,7 @@ def report_dora(
     Raises:
         AuditError: An entry has no time.
     """
-    reading, found = Reading(entries), _Ict(declared)
+    reading, found = Reading(entries), IctAccess(declared)
     for entry in reading:
         found.add(entry)
     parts = [*_sections(found)] if found.all.count else [nothing_section("entry")]
@@ -121,7 +63,7 @@ def report_dora(
     )
 
 
-def _asked(found: _Ict) -> Section:
+def _asked(found: IctAccess) -> Section:
     points = [
         Asked(
             point="RTS 12(2)(c)(i)",
@@ -176,7 +118,7 @@ def _asked(found: _Ict) -> Section:
     return asked_section("What is asked for", points)
 
 
-def _sections(found: _Ict) -> Iterator[Section]:
+def _sections(found: IctAccess) -> Iterator[Section]:
     yield _matrix(found)
     yield events_section(
         "Access control",
@@ -202,7 +144,7 @@ def _sections(found: _Ict) -> Iterator[Section]:
     yield found.gaps.section()
 
 
-def _matrix(found: _Ict) -> Section:
+def _matrix(found: IctAccess) -> Section:
     none = Tally()
     pairs = sorted({**found.calls, **found.denials})
     rows = []
@@ -221,7 +163,7 @@ def _matrix(found: _Ict) -> Section:
     )
 
 
-def _chart(found: _Ict) -> tuple[Matrix, ...]:
+def _chart(found: IctAccess) -> tuple[Matrix, ...]:
     """Who called what, the busiest first, as far as there is room."""
     counts = {key: tally.count for key, tally in found.calls.items()}
     assets = _busiest(counts, 0)[:_CHART_ROWS]
@@ -239,7 +181,7 @@ def _busiest(counts: dict[tuple[str, str], int], place: int) -> tuple[str, ...]:
     return tuple(sorted(sums, key=lambda name: (-sums[name], name)))
 
 
-def _register(found: _Ict) -> Section:
+def _register(found: IctAccess) -> Section:
     """The keys of the register of information that only the operator has."""
     keys = (
         ("B_02.01", "reference number of the contractual arrangement"),

@@ -26,7 +26,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0;
   border-bottom: 1px solid var(--line); overflow-wrap: anywhere; min-width: 3.5rem; }
-th { color: var(--dim); font-weight: 600; } td.n { font-variant-numeric: tabular-nums; }
+th { color: var(--dim); font-weight: 600; overflow-wrap: normal; min-width: 0; }
+td.n { font-variant-numeric: tabular-nums; white-space: nowrap; }
 tr.none td { background: var(--soft); } td.mark { white-space: nowrap; }
 .statement { border-left: 3px solid var(--line); padding: .3rem .8rem; background: var(--soft); }
 svg { display: block; width: 100%; max-width: 60rem; margin: .6rem 0 1rem; }
@@ -108,5 +109,5 @@ def _row(row: Row) -> str:
     kind = ' class="none"' if row.standing == "not evidenced" else ""
     return (
         f'<tr{kind}>{cells}<td class="mark">{_safe(row.standing)}</td>'
-        f'<td class="n">{_safe(row.cites.text)}</td></tr>'
+        f"<td>{_safe(row.cites.text)}</td></tr>"
     )
