@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tabard.audit.entries import Entry
@@ -16,7 +16,6 @@ from tabard.audit.reports.reading import (
     text,
     time_of,
     went_ahead,
-    whole,
 )
 from tabard.audit.reports.report import Cites, Row, Section, Table
 
@@ -26,13 +25,13 @@ _TOLERANCE = timedelta(seconds=1)
 
 @dataclass(slots=True)
 class _Writer:
-    """One process that wrote; `numbers` are those of the session's records where there is one."""
+    """One process that wrote; `number` is that of its latest record, or of the session's."""
 
     first: int
     last: int
     written: datetime
     closed: bool = False
-    numbers: dict[str, int] = field(default_factory=dict)
+    number: int | None = None
 
 
 class Gaps:
@@ -72,16 +71,20 @@ class Gaps:
         known.closed = entry.kind == "writer.close"
 
     def _count(self, writer: _Writer, entry: Entry) -> None:
-        """The records of a session are numbered; a number that is left out is one missing."""
-        session = text(entry, "session")
-        if not session or session != (self._session or session) or entry.get("sn") is None:
+        """A writer numbers its records, and those of each session; one left out is missing."""
+        if self._session is None:
+            what, number = "records of a writer are missing", entry.get("n")
+        elif text(entry, "session") == self._session:
+            what, number = "records of a session are missing", entry.get("sn")
+        else:
             return
-        number, before = whole(entry, "sn"), writer.numbers.get(session)
-        if before is not None and number != before + 1:
-            said = f"number {before} is followed by {number}"
-            cells = ("records of a session are missing", session, said)
-            self._missing.append(Row(cells=cells, cites=Cites.of([entry.index])))
-        writer.numbers[session] = number
+        if type(number) is not int:
+            return
+        if writer.number is not None and number != writer.number + 1:
+            said = f"number {writer.number} is followed by {number}; or outside the span"
+            cells = (what, self._session or text(entry, "w"), said)
+            self._missing.append(Row(cells=cells, cites=Cites.of([writer.last, entry.index])))
+        writer.number = number
 
     @property
     def steps(self) -> list[Row]:

@@ -51,7 +51,7 @@ def time_of(entry: Entry) -> datetime:
     """
     try:
         return entry.time.astimezone(UTC)
-    except (KeyError, ValueError, OverflowError):
+    except OverflowError:  # the first or the last day there is, in another time zone
         raise AuditError(f"entry {entry.index} has no time", entry=entry.index) from None
 
 

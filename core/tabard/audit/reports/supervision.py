@@ -22,7 +22,7 @@ from tabard.audit.reports.reading import (
 )
 from tabard.audit.reports.report import Cites, Row
 
-_STOPPED = frozenset({"agent.revoked", "agent.evicted", "token.revoked"})
+_STOPPED = frozenset({"agent.revoked", "agent.evicted", "token.revoked", "bundle.distrusted"})
 _CHANGES = frozenset({"policy.apply", "policy.rollback"})
 _ANSWERS = frozenset({"approval.granted", "approval.denied", "approval.refused"})
 
@@ -44,12 +44,13 @@ class Supervision:
     """Everything `report art12` tells, gathered entry by entry.
 
     With a session it takes only what is about that one: its own records, the answers to its
-    questions, and the processes that wrote them.
+    questions, the processes that wrote them, and whatever stopped it.
     """
 
     def __init__(self, session: str | None = None) -> None:
         self._session = session
         self._asked: set[str] = set()
+        self._names: set[str] = set()
         self._calls: dict[str, tuple[Entry, Entry | None]] = {}
         self.gaps = Gaps(session)
         self.all, self.decisions, self.oversight = Tally(), Tally(), Tally()
@@ -67,7 +68,15 @@ class Supervision:
             return True
         if entry.kind == "writer.close":
             return self.gaps.knows(text(entry, "w"))
+        if entry.kind in _STOPPED:
+            return self._is_stopped_by(entry)
         return entry.kind in _ANSWERS and text(entry, "approval.id") in self._asked
+
+    def _is_stopped_by(self, entry: Entry) -> bool:
+        """Whether a revocation is of the session's agent or credential, and came before its end."""
+        use = self.uses.get(self._session or "")
+        stopped = {text(entry, "subject.id"), text(entry, "cred.jti")} - {""}
+        return use is not None and not use.closed and bool(stopped & self._names)
 
     def add(self, entry: Entry) -> None:
         """Take an entry into account."""
@@ -98,6 +107,8 @@ class Supervision:
         if found is None:
             user, instance = text(entry, "on_behalf_of"), text(entry, "agent.instance")
             found = self.uses[session] = Use(agent_of(entry), instance, user, entry, entry)
+        if session == self._session:
+            self._names |= {text(entry, "agent.id"), text(entry, "cred.jti")}
         found.last = entry
         found.closed = found.closed or entry.kind == "session.close"
         found.calls += is_decision(entry)
