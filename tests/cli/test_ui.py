@@ -199,6 +199,13 @@ def test_nothing_can_be_written(inside: Ui) -> None:
     assert inside.ask("/log.db")[0] == 403
 
 
+def test_wrong_pages_do_not_halt_it(inside: Ui) -> None:
+    """However many; what an error says goes nowhere it could fill up."""
+    for _ in range(8):
+        assert inside.ask("/log/none")[0] == 404
+    assert inside.ask("/log")[0] == 200
+
+
 def test_on_this_machine_only(ui: Ui) -> None:
     """Bound to 127.0.0.1, and to no other address of the machine."""
     inode_lines = Path("/proc/net/tcp").read_text().splitlines()[1:]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import webbrowser
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -42,6 +44,9 @@ def ui(
         if show:
             webbrowser.open(viewer.url)
         try:
-            viewer.serve()
+            # Datasette prints a picture of itself there with every page that is not found; where
+            # that is a pipe nobody reads on, it would come to a halt.
+            with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+                viewer.serve()
         except KeyboardInterrupt:
             return
