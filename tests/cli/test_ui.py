@@ -26,6 +26,8 @@ from tabard.store import SqliteStore
 
 POLICY = """\
 version: 1
+tools:
+  claims_db.query: {capture: {args: [q], result: true}}
 agents:
   claims-agent:
     match: {team: claims}
@@ -105,6 +107,7 @@ def secrets_of(home: Path, *more: str) -> list[str]:
         found = [row[0] for row in database.execute("SELECT value FROM meta WHERE name = 'secret'")]
         found += [row[0].hex() for row in database.execute("SELECT key FROM subject")]
         found += [row[0].hex() for row in database.execute("SELECT digest FROM api_key")]
+        assert database.execute("SELECT count(*) FROM payload").fetchone() != (0,)
     database.close()
     return [*found, *more, CANARY]
 
