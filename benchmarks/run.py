@@ -16,10 +16,10 @@ from langchain_core.tools import tool
 from rich.console import Console
 from rich.table import Table
 
+from audit import measure_audit
 from identity import measure_credentials, measure_liveness, measure_login, measure_revocation
 from spending import measure_spending
 from tabard import Authority, Guard, Session, ToolCall
-from tabard.audit import verify_log
 from tabard.policy import decide, load
 from tabard.store import SqliteStore
 from tabard_langchain import TabardCallbackHandler, protect
@@ -142,21 +142,6 @@ def measure_decision() -> list[Row]:
     return [(name, f"{cost:.1f} us", "10 us") for name, cost in measure(works).items()]
 
 
-def measure_log() -> list[Row]:
-    """How fast a log is verified, parsing included."""
-    with tempfile.TemporaryDirectory() as folder:
-        session = admission_session(Path(folder) / "home", rules=10, agents=10)
-        for _ in range(5_000):
-            session.guard.admit(CALL, session=session).settle()
-        store = SqliteStore(Path(folder) / "home" / "state.db")
-        best = 0.0
-        for _ in range(3):
-            start = time.thread_time()
-            count = verify_log(store).records
-            best = max(best, count / (time.thread_time() - start))
-    return [("verify the log, records a second", f"{best:,.0f}", "80,000 (of an export)")]
-
-
 def measure_import() -> list[Row]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
@@ -196,7 +181,7 @@ def main() -> None:
         measure_decision,
         measure_credentials,
         measure_revocation,
-        measure_log,
+        measure_audit,
         measure_import,
     ):
         for row in work():

@@ -101,6 +101,7 @@ class Delegation:
         tools: The tools and retrievers that are handed over, as names or patterns.
         models: The models; None leaves them to the policies.
         ttl: Seconds it lasts; None when nothing is handed over yet.
+        spiffe_id: The identity of that agent, where it is named by that; a proof is then about it.
         call_id: The framework's id of this call, for correlation only.
     """
 
@@ -108,6 +109,7 @@ class Delegation:
     tools: tuple[str, ...] = field(default=(), kw_only=True)
     models: tuple[str, ...] | None = field(default=None, kw_only=True)
     ttl: float | None = field(default=None, kw_only=True)
+    spiffe_id: str | None = field(default=None, kw_only=True)
     call_id: str | None = field(default=None, kw_only=True)
 
     kind = "delegation"

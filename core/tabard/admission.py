@@ -6,6 +6,7 @@ budget that has been written by any process is seen.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,9 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tabard.asking import Answer, look_for_answer
-from tabard.audit.fields import action_field, approval_field, decision_field, hold_field
-from tabard.budget.ledger import HOLD_LIFETIME, Hold, Settlement
+from tabard.audit.chain import timestamp
+from tabard.audit.fields import action_field, approval_field, decision_field, encode, hold_field
+from tabard.budget.ledger import HOLD_LIFETIME, Hold
 from tabard.clock import Clock, read_clock
+from tabard.errors import StoreError
+from tabard.logging_failure import Event, LoggingFailure
 from tabard.notice import complain
 from tabard.payload import keep_arguments, keep_result
 from tabard.verdict import PROOF_REPLAYED, Verdict, verdict_on
@@ -25,23 +29,13 @@ if TYPE_CHECKING:
     from tabard.identity.agent import Liveness
     from tabard.judge import Judgement
     from tabard.policies import PolicySource
-    from tabard.policy.terms import RateCap
+    from tabard.policy.terms import RateCap, Terms
+    from tabard.seal_watch import SealWatch
     from tabard.session import Session
     from tabard.store import Store, Transaction
 
 
 _NOBODY = '"agent":null,"session":null'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something no decision hangs on, still to be written: for most, how a call has ended."""
-
-    kind: str
-    fields: str
-    count: SessionCount | None = None
-    settlement: Settlement | None = None
-    result: tuple[Session, str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +64,21 @@ class _NothingIsKept(Exception):
 class Admissions:
     """Admits judged calls, and writes down how they ended."""
 
-    def __init__(self, *, store: Store, policies: PolicySource, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        policies: PolicySource,
+        failure: LoggingFailure,
+        watch: SealWatch,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._policies = policies
+        self._failure = failure
+        self._watch = watch
         self._clock = clock
-        self._unwritten: deque[Event] = deque()
+        self._unwritten: deque[Event] = deque(failure.leftovers())
 
     def admit(self, judged: Judgement) -> Admission:
         """Put a call on record, and set aside what it needs.
@@ -83,6 +87,9 @@ class Admissions:
             PolicyChanged: It was judged by a policy that is no longer in force.
             StoreError: The store failed; nothing is kept.
         """
+        waiting = self._watch.check()
+        if waiting is not None:
+            self._tell_unsealed(waiting)
         late: list[Event] = []
         try:
             with self._store.transaction(judged.now) as transaction:
@@ -90,16 +97,55 @@ class Admissions:
                     raise PolicyChanged
                 self._write_late(transaction, late)
                 found = self._conclude(judged, transaction)
-                call = self._record(judged, found, transaction)
+                call = transaction.append(*self._describe(judged, found))
                 found = Admission(verdict=found.verdict, answer=found.answer, call=call)
                 if found.verdict.permits:
                     _take(judged, found, transaction)
                 elif found.answer is not None and found.answer.is_new:
                     transaction.add_approval(found.answer.request)
-        except BaseException:
+        except BaseException as error:
             self._unwritten.extendleft(reversed(late))
+            if isinstance(error, StoreError) and self._failure.allows(judged):
+                return self._admit_unlogged(judged)
             raise
+        if late:
+            self._tell_recovery(late)
         return found
+
+    def _admit_unlogged(self, judged: Judgement) -> Admission:
+        """Let a call go ahead that cannot be put on record now; everything else still holds.
+
+        Raises:
+            StoreError: The rest cannot be read either, or the operator's limits are reached.
+        """
+        session = judged.session
+        assert session is not None  # noqa: S101  the operator's mode has looked
+        dead = first_dead(session, self._store.liveness)
+        if dead is not None:
+            return Admission(verdict=dead)
+        if self._policies.current() is not judged.policy:
+            raise PolicyChanged
+        kind, fields, count = self._describe(judged, Admission(verdict=judged.verdict))
+        # The record that is written later has another id and time: these are those of the call.
+        call = f"unlogged-{os.urandom(12).hex()}"
+        facts = {"call": call, "at": timestamp(judged.now)}
+        fields = f'{fields},"unlogged":{encode(facts)}'
+        event = Event(kind=kind, fields=fields, count=count, unlogged_at=judged.now)
+        self._failure.keep(event, self._unwritten)
+        complain("the log cannot be written (%s): a call went ahead", self._failure.mode)
+        return Admission(verdict=judged.verdict, call=call)
+
+    def _tell_unsealed(self, waiting: int) -> None:
+        """Tell the operator, and the log, that nobody seals it."""
+        complain("%s entries wait for a checkpoint: nobody seals the log", waiting)
+        self.write(Event(kind="audit.failure", fields=f'"unsealed":{waiting}'))
+
+    def _tell_recovery(self, written: list[Event]) -> None:
+        """Put on record that the log is back, where calls went ahead without it."""
+        self._failure.forget(self._unwritten)
+        fields = self._failure.recovered(written)
+        if fields is not None:
+            self.write(Event(kind="audit.recovered", fields=fields))
 
     def preview(self, judged: Judgement) -> Verdict:
         """What `admit` would conclude now; nothing is kept."""
@@ -129,7 +175,10 @@ class Admissions:
                 verdict = check(judged, transaction) or verdict
         return Admission(verdict=verdict, answer=answer)
 
-    def _record(self, judged: Judgement, found: Admission, transaction: Transaction) -> str:
+    def _describe(
+        self, judged: Judgement, found: Admission
+    ) -> tuple[str, str, SessionCount | None]:
+        """The decision's record: its type, its members, and the session it is counted in."""
         session, action = judged.session, judged.action
         who = _NOBODY if session is None else session.fields()
         key = self._store.secret if session is None else session.commit_key
@@ -141,7 +190,7 @@ class Admissions:
         if judged.charge is not None and found.verdict.permits:
             why += "," + judged.charge.field()
         count = None if session is None else session.count
-        return transaction.append(f"{action.kind}.decision", f"{who},{what},{why}", count)
+        return f"{action.kind}.decision", f"{who},{what},{why}", count
 
     def _write_late(self, transaction: Transaction, late: list[Event]) -> None:
         while self._unwritten:
@@ -155,8 +204,16 @@ class Admissions:
                 _write(event, transaction)
         except Exception as error:
             # The next admission writes it first, or is refused: nothing runs unlogged meanwhile.
-            self._unwritten.append(event)
+            self._wait(event)
             complain("an event could not be recorded yet: %s", error)
+
+    def _wait(self, event: Event) -> None:
+        """Keep an event for later; what the spool cannot take is remembered all the same."""
+        if self._failure.mode == "spool":
+            with suppress(StoreError):
+                self._failure.keep(event, self._unwritten)
+                return
+        self._unwritten.append(event)
 
 
 def first_dead(session: Session, liveness: Callable[..., Liveness]) -> Verdict | None:
@@ -181,37 +238,45 @@ def _check_proof(judged: Judgement, transaction: Transaction) -> Verdict | None:
 
 
 def _check_rates(judged: Judgement, transaction: Transaction) -> Verdict | None:
-    for key, cap in _rates(judged):
+    """The first limit that blocks, else the first that is only recorded."""
+    recorded: Verdict | None = None
+    for key, cap, terms in _rates(judged):
         if transaction.is_over_rate(key, limit=cap.limit, per=cap.per):
             reason = f"more than {cap.limit} calls in {cap.per} seconds"
-            return judged.verdict.beyond("rate", cap.rule, reason)
-    return None
+            over = judged.verdict.beyond(terms, "rate", cap.rule, reason)
+            if not over.permits:
+                return over
+            recorded = recorded or over
+    return recorded
 
 
-def _rates(judged: Judgement) -> Iterator[tuple[str, RateCap]]:
-    terms, session = judged.verdict.decision.terms, judged.session
-    if terms is not None and session is not None:
-        for cap in terms.rates:
-            yield f"{session.spiffe_id}|{cap.key}", cap
+def _rates(judged: Judgement) -> Iterator[tuple[str, RateCap, Terms]]:
+    """The limits of the caller and of every agent it acts for, each for its own agent."""
+    session, decision = judged.session, judged.verdict.decision
+    if session is None:
+        return
+    for spiffe_id, terms in ((session.spiffe_id, decision.terms), *decision.above):
+        if terms is not None:
+            yield from ((f"{spiffe_id}|{cap.key}", cap, terms) for cap in terms.rates)
 
 
 def _check_budgets(judged: Judgement, transaction: Transaction) -> Verdict | None:
-    charge = judged.charge
-    if charge is None:
+    charge, terms = judged.charge, judged.verdict.decision.terms
+    if charge is None or terms is None:
         return None
     for hold in transaction.sweep():
         transaction.append("budget.expired", hold_field(hold))
     full = transaction.first_overdrawn(charge.windows, charge.amount)
     if full is None:
         return None
-    return judged.verdict.beyond("budget", full.rule, charge.describe(full))
+    return judged.verdict.beyond(terms, "budget", full.rule, charge.describe(full))
 
 
 def _take(judged: Judgement, found: Admission, transaction: Transaction) -> None:
     """Use up the yes, count the call, and set its money aside."""
     for request in () if found.answer is None else found.answer.agreed:
         transaction.use_approval(request)
-    for key, cap in _rates(judged):
+    for key, cap, _ in _rates(judged):
         transaction.count_call(key, limit=cap.limit)
     terms, session = judged.verdict.decision.terms, judged.session
     if terms is not None and terms.kept_arguments and session is not None:

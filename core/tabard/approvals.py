@@ -12,9 +12,10 @@ from tabard.admission import first_dead
 from tabard.approval import ApprovalRequest
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock
-from tabard.errors import ConfigurationError, NotPermitted
+from tabard.errors import NotPermitted
 from tabard.failing import FailingClosed
 from tabard.identity import Agent
+from tabard.remark import remark
 from tabard.session import Session
 
 if TYPE_CHECKING:
@@ -28,13 +29,6 @@ ROLES = "roles"
 def roles_of(agent: Agent) -> frozenset[str]:
     """What an identity may answer for."""
     return frozenset(filter(None, (r.strip() for r in agent.attributes.get(ROLES, "").split(","))))
-
-
-def _is_text(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool(value.encode())
-    except UnicodeEncodeError:
-        return False
 
 
 class Approvals:
@@ -88,8 +82,7 @@ class Approvals:
         session: Session,
         reason: str | None,
     ) -> ApprovalRequest:
-        if reason is not None and not _is_text(reason):
-            raise ConfigurationError("approval: reason: expected text")
+        reason = remark("approval: reason", reason)
         refusal: NotPermitted | None = None
         with FailingClosed("approval"):
             self._guard.check_session(session)

@@ -32,6 +32,7 @@ from tabard.issuer import Issuer
 from tabard.issuing import claim_moment, record_issue
 from tabard.keyring import DEFAULT_KEY_DAYS, JOIN_LIFETIME, Keyring
 from tabard.registry import checked_labels, foreign_id, register
+from tabard.remark import remark
 from tabard.revocation import Revocations
 from tabard.store import Store
 
@@ -120,7 +121,12 @@ class Authority:
         if spiffe_id is not None:
             identity = replace(identity, spiffe_id=foreign_id(spiffe_id, self.trust_domain))
         labels = checked_labels(attributes)
-        agent = replace(identity, purpose=purpose, owner=owner, attributes=labels)
+        agent = replace(
+            identity,
+            purpose=remark("purpose", purpose),
+            owner=remark("owner", owner),
+            attributes=labels,
+        )
         return register(agent, self._store, now=read_clock(self._clock))
 
     def agents(self) -> list[Agent]:
@@ -218,7 +224,7 @@ class Authority:
         Args:
             agent: Whom it is for; an agent has at most two live keys, so that one can follow
                 the other without a gap.
-            days: Days until it expires, at most 365.
+            days: Days until it expires: a second to 365 days.
 
         Raises:
             AuthenticationFailed: The agent has been revoked.
@@ -239,7 +245,7 @@ class Authority:
         Args:
             agent: Whom it is for.
             days: Days until the new key expires, at most 365.
-            grace: Seconds in which both keys count.
+            grace: Seconds in which both keys count; with 0 the sessions of the old one end now.
 
         Raises:
             AuthenticationFailed: The agent has been revoked.

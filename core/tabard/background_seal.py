@@ -95,8 +95,8 @@ class BackgroundSeal:
             thread, self._stopped = self._thread, True
         with suppress(TabardError):
             self._store.close()
-        if thread is None:
-            return
+        if thread is None or not self._home.is_dir():
+            return  # nothing was written, or the home was thrown away meanwhile
         self._full.set()
         self._due.set()
         thread.join(_PATIENCE)

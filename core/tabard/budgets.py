@@ -107,8 +107,6 @@ class Budgets:
             ConfigurationError: Nothing was ever taken from such a window, or no reason was given.
             StoreError: The store failed; nothing has changed.
         """
-        if not reason.strip():
-            raise ConfigurationError("budget reset: a reason is required; it goes into the log")
         why = explain(reason, author)
         with self._store.transaction(read_clock(self._clock)) as transaction:
             was = transaction.reset_budget(key)

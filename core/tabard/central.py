@@ -19,6 +19,7 @@ from tabard.home import Home
 from tabard.policy import load
 from tabard.policy.change import PolicyChange
 from tabard.policy.difference import describe_difference
+from tabard.remark import remark
 from tabard.store import SqliteStore, Store
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Policies:
         reason: str | None,
         after: int | None = None,
     ) -> None:
+        author, reason = remark("author", author), remark("reason", reason)
         with self._store.transaction(read_clock(self._clock)) as transaction:
             if after is not None and transaction.policy_number() != after:
                 raise ConfigurationError(

@@ -16,9 +16,11 @@ from tabard.identity import Agent, VerifiedToken
 from tabard.identity.token import MAX_LIFETIME, new_token_id
 from tabard.policy import Decision, decide
 from tabard.policy.patterns import NamePattern
+from tabard.redaction import holds_credential
 
 if TYPE_CHECKING:
     from tabard.policy import Policy
+    from tabard.policy.terms import Terms
     from tabard.session import Session
     from tabard.store import Transaction
 
@@ -69,9 +71,12 @@ def _patterns(what: str, texts: Iterable[str]) -> tuple[NamePattern, ...]:
     if isinstance(texts, str):
         raise ConfigurationError(f"delegate: {what}: expected a list of names, found one text")
     try:
-        return tuple(NamePattern.parse(text) for text in texts)
+        patterns = tuple(NamePattern.parse(text) for text in texts)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"delegate: {what}: {error}") from None
+    if any(holds_credential(pattern.text) for pattern in patterns):
+        raise ConfigurationError(f"delegate: {what}: a credential is no name")
+    return patterns
 
 
 def delegated_facts(parent: Session, agent: Agent, *, ttl: float, now: float) -> VerifiedToken:
@@ -121,17 +126,21 @@ def decide_for(session: Session, action: Action, policy: Policy, now: float) -> 
     if session.mandate is None:
         return own
     decisions = [own]
+    above: dict[str, Terms] = {}
     for one in session.chain:
         if one is not session:
             decisions.append(decide(one.agent, action, policy, now, scope=session.scope))
+            if decisions[-1].terms is not None and one.spiffe_id != session.spiffe_id:
+                above[one.spiffe_id] = decisions[-1].terms
         if one.mandate is not None and not one.mandate.covers(action):
             decisions.append(_NOT_COVERED)
     if isinstance(action, Delegation) and len(session.chain) > MAX_DEPTH:
         decisions.append(_TOO_DEEP)
     asked = tuple(dict.fromkeys(one for d in decisions for one in d.approvals))
-    # Who does the work pays for it, whoever of them had the last word; and whoever has to be asked
-    # by any of them is asked.
-    return replace(min(decisions, key=_leniency), terms=own.terms, approvals=asked)
+    # Who does the work pays for it, whoever of them had the last word; the rates of all of them
+    # count, each for its own agent; and whoever has to be asked by any of them is asked.
+    last = min(decisions, key=_leniency)
+    return replace(last, terms=own.terms, above=tuple(above.items()), approvals=asked)
 
 
 _NOT_COVERED = Decision(

@@ -6,6 +6,7 @@ from types import TracebackType
 
 from tabard.errors import AccessDenied, StoreError
 from tabard.notice import complain
+from tabard.redaction import redact
 from tabard.verdict import Verdict
 
 
@@ -42,8 +43,11 @@ class FailingClosed:
 
 def name_of(action: object) -> str | None:
     """The name of what may be an action, for a message."""
-    name = getattr(action, "name", None)
-    return name if isinstance(name, str) else None
+    try:
+        name = getattr(action, "name", None)
+    except Exception:  # a property that raises: the guard will call it malformed, on record
+        return None
+    return redact(name) if type(name) is str else None
 
 
 def _describe(error: Exception) -> str:

@@ -18,6 +18,7 @@ from tabard.identity.bundle_fetch import fetch_bundle, is_address
 from tabard.identity.trusted_domain import TrustedDomain
 from tabard.identity.verified import FOR_EVER, domain_name, key_name
 from tabard.notice import warn
+from tabard.remark import remark
 from tabard.revocation import explain
 from tabard.store import Store, Transaction
 
@@ -43,6 +44,7 @@ class Federation:
         *,
         pin: str | None = None,
         replace_known: bool = False,
+        go_back: bool = False,
         author: str | None = None,
     ) -> TrustBundle:
         """Trust another trust domain, whose agents can then be registered here.
@@ -54,13 +56,20 @@ class Federation:
             pin: Path of the PEM certificates that the address has to be vouched for by; default
                 those the system trusts.
             replace_known: Put it in the place of a bundle that is trusted for the domain already.
+            go_back: Believe keys of it again that had left a bundle or been distrusted, with what
+                they vouched for; and take it although its sequence is lower than that of the
+                bundle it replaces.
             author: Who decided, for the record.
+
+        Returns:
+            The bundle, without the keys of it that stay refused.
 
         Raises:
             ConfigurationError: It is this home's own domain, or trusted already; or there is no
-                bundle there, or one that is refused whole.
+                bundle there, or one that is refused whole; or its sequence has gone back.
             StoreError: The store failed.
         """
+        author = remark("author", author)
         SpiffeId.for_trust_domain(trust_domain)
         if trust_domain == self._store.trust_domain:
             raise ConfigurationError(f"{trust_domain} is this home's own trust domain")
@@ -89,12 +98,23 @@ class Federation:
                     f"{trust_domain} is trusted already (from {known.origin}); it has one key set, "
                     "so say that this one is to replace it"
                 )
-            self._put(transaction, known, domain, int(now))
+            if known is not None and not go_back:
+                _check_sequence(known, bundle)
+            self._put(transaction, known, domain)
             transaction.refuse_no_more(domain_name(trust_domain))
-            facts = encode({"trust_domain": trust_domain, "origin": domain.origin})
-            detail = f'"bundle":{facts},"author":{encode(author)}'
-            transaction.append("bundle.trusted", detail)
-        return bundle
+            gone = _refused_keys(transaction, bundle)
+            for kid in gone if go_back else ():
+                transaction.refuse_no_more(key_name(trust_domain, kid))
+            about = {"trust_domain": trust_domain, "origin": domain.origin}
+            facts = encode({**about, "restored" if go_back else "refused": gone})
+            transaction.append("bundle.trusted", f'"bundle":{facts},"author":{encode(author)}')
+        if gone and not go_back:
+            warn(
+                "%d keys of %s had left or been distrusted and stay refused",
+                len(gone),
+                trust_domain,
+            )
+        return bundle if go_back else bundle.without(gone)
 
     def distrust(self, trust_domain: str, *, reason: str, author: str | None = None) -> None:
         """Trust a domain no more: every credential and session of its agents is refused.
@@ -134,9 +154,7 @@ class Federation:
         try:
             document = self._fetch(domain.name, domain.origin, domain.pin)
             bundle = TrustBundle.from_jwks(document, trust_domain=domain.name)
-            known = TrustBundle.from_jwks(domain.document, trust_domain=domain.name)
-            if bundle.sequence < known.sequence:
-                raise ConfigurationError("its spiffe_sequence has gone back")
+            _check_sequence(domain, bundle)
         except (ConfigurationError, AccessDenied) as error:
             warn("the bundle of %s could not be fetched: %s", domain.name, error)
             document = domain.document
@@ -144,29 +162,51 @@ class Federation:
         with self._store.transaction(now) as transaction:
             if transaction.trusted_domain(domain.name) != domain:
                 return True  # another process was quicker, or it is trusted no more
-            self._put(transaction, domain, fresh, int(now))
+            self._put(transaction, domain, fresh)
             if document != domain.document:
                 facts = encode({"trust_domain": domain.name, "origin": domain.origin})
                 transaction.append("bundle.refreshed", f'"bundle":{facts}')
         return document != domain.document
 
     def _put(
-        self, transaction: Transaction, known: TrustedDomain | None, new: TrustedDomain, now: int
+        self, transaction: Transaction, known: TrustedDomain | None, new: TrustedDomain
     ) -> None:
-        """Keep a bundle, and refuse whatever the keys vouched for that are gone from it."""
+        """Keep a bundle, and refuse for good whatever the keys vouched for that are gone from it.
+
+        A key that comes back stays refused: whoever has it may have made it come back.
+        """
         if known is not None and known.document != new.document:
             before = TrustBundle.from_jwks(known.document, trust_domain=known.name)
             after = TrustBundle.from_jwks(new.document, trust_domain=new.name)
             for kid in before.every_key_id - after.every_key_id:
                 transaction.refuse(key_name(new.name, kid), expires=FOR_EVER)
-        for kid in TrustBundle.from_jwks(new.document, trust_domain=new.name).every_key_id:
-            transaction.refuse_no_more(key_name(new.name, kid))
         transaction.put_trusted_domain(new)
 
     def _fetch(self, trust_domain: str, origin: str, pin: str | None) -> str:
         if is_address(origin):
             return fetch_bundle(origin, trust_domain, pin=pin)
         return _read(origin)
+
+
+def _check_sequence(known: TrustedDomain, new: TrustBundle) -> None:
+    """Refuse an older bundle in the place of the one that is known.
+
+    Raises:
+        ConfigurationError: Its sequence has gone back.
+    """
+    before = TrustBundle.from_jwks(known.document, trust_domain=known.name).sequence
+    if new.sequence < before:
+        raise ConfigurationError(
+            f"its spiffe_sequence has gone back from {before} to {new.sequence}; "
+            "say so if it is to count all the same"
+        )
+
+
+def _refused_keys(transaction: Transaction, bundle: TrustBundle) -> list[str]:
+    """The keys of a bundle that were refused before."""
+    domain = bundle.trust_domain
+    every = sorted(bundle.every_key_id)
+    return [kid for kid in every if transaction.is_refused(key_name(domain, kid))]
 
 
 def _read(path: str) -> str:

@@ -13,18 +13,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from tabard.actions import Action
-from tabard.admission import Admissions, Event, PolicyChanged, first_dead
+from tabard.admission import Admissions, PolicyChanged, first_dead
 from tabard.approvals import Approvals
 from tabard.arguments import plain_arguments
 from tabard.audit.chain import SessionCount
 from tabard.audit.fields import Outcome
 from tabard.background_seal import BackgroundSeal
 from tabard.budget import ListPricer, Pricer
-from tabard.clock import Clock, system_clock
+from tabard.clock import MAX_TIME, Clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
 from tabard.delegation import Mandate
@@ -36,15 +37,18 @@ from tabard.home import Home
 from tabard.identity import Agent, SpiffeId
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge
-from tabard.login import Credential, identify
+from tabard.logging_failure import Event, LoggingFailure, OnAuditFailure
+from tabard.login import TAKEN_BACK, Credential, identify
 from tabard.meter import Meter
 from tabard.permit import Permit
 from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource, read_policy
 from tabard.policy import Decision
 from tabard.protection import protect_function
+from tabard.seal_watch import SealWatch
 from tabard.session import Session, current_session
 from tabard.settlement import Settlements
 from tabard.store import SqliteStore, Store
+from tabard.store.writer import current_instance
 from tabard.subject import find_subject, look_up
 from tabard.trust import Trust
 from tabard.verdict import Verdict
@@ -74,9 +78,14 @@ class Guard:
         audience: str,
         pricer: Pricer | None = None,
         approval_wait: float = 0.0,
+        on_audit_failure: OnAuditFailure = "deny",
+        spool: Path | None = None,
+        strict_sealing: bool = False,
         clock: Clock = system_clock,
     ) -> None:
         """Assemble a guard from its parts; `Guard.open` does it from a home."""
+        if type(approval_wait) not in (int, float) or not 0 <= approval_wait < MAX_TIME:
+            raise ConfigurationError("approval_wait: expected seconds, from 0 on")
         self.audience = audience
         self.approvals = Approvals(self, store, clock)
         self.secret = store.secret
@@ -93,7 +102,13 @@ class Guard:
         self._judge = Judge(
             policies=self._policies, verifier=self._verifier, meter=meter, clock=clock
         )
-        self._admissions = Admissions(store=store, policies=self._policies, clock=clock)
+        self._admissions = Admissions(
+            store=store,
+            policies=self._policies,
+            failure=LoggingFailure(on_audit_failure, spool, current_instance()),
+            watch=SealWatch(store, strict=strict_sealing),
+            clock=clock,
+        )
         self._settlements = Settlements(self._admissions, meter, clock)
         self._handover = Handover(self, store, self._judge, clock)
         remember(self)
@@ -116,6 +131,9 @@ class Guard:
         audience: str | None = None,
         pricer: Pricer | None = None,
         approval_wait: float = 0.0,
+        on_audit_failure: OnAuditFailure = "deny",
+        spool: str | os.PathLike[str] | None = None,
+        strict_sealing: bool = False,
         clock: Clock = system_clock,
     ) -> Self:
         """Open an existing home for enforcement; never needs a signing key.
@@ -128,10 +146,17 @@ class Guard:
             pricer: Knows what models cost; default the providers' list prices.
             approval_wait: Seconds a call waits for a person's answer; 0 raises
                 `ApprovalRequired` at once, and the same call goes ahead once they have agreed.
+            on_audit_failure: What happens to a call that needs nothing of the store but a record
+                while the log cannot be written: `deny` it, `spool` its record to a file, or
+                `allow_and_alarm`. Recorded when the log is back.
+            spool: The folder for spooled records, best on another disk; default in the home.
+            strict_sealing: Refuse calls while nobody seals the log (10,000 entries wait, or any
+                for a minute); default an alarm, on record.
             clock: Returns POSIX seconds.
 
         Raises:
-            ConfigurationError: The home or the policy is missing or not usable.
+            ConfigurationError: The home or the policy is missing or not usable, or `approval_wait`
+                is no time.
         """
         place = Home.locate(home)
         compiled = read_policy(policy)
@@ -142,6 +167,9 @@ class Guard:
             audience=audience or default_audience(store.trust_domain),
             pricer=pricer,
             approval_wait=approval_wait,
+            on_audit_failure=on_audit_failure,
+            spool=place.path / "spool" if spool is None else Path(spool),
+            strict_sealing=strict_sealing,
             clock=clock,
         )
         if os.access(place.sealing_key, os.R_OK):
@@ -236,7 +264,10 @@ class Guard:
         if session is None or not verdict.permits:
             agent = None if session is None else session.spiffe_id
             request = None if found.answer is None else found.answer.request.id
+            if session is not None and verdict.decision.code in TAKEN_BACK:
+                session.ask_again()
             raise verdict.refusal(agent=agent, action=judged.action.name, request=request)
+        session.was_refused = False
         return Permit(
             guard=self,
             session=session,
@@ -267,11 +298,15 @@ class Guard:
             judged = self._judge.judge(action, caller, proof)
             if judged.session is None or not judged.verdict.is_about_policy:
                 return judged.verdict.decision
-            if judged.verdict.decision.terms is not None or judged.verdict.is_question:
+            decision = judged.verdict.decision
+            if decision.terms is not None or decision.above or judged.verdict.is_question:
                 return self._admissions.preview(judged).decision
             return (first_dead(judged.session, self._store.liveness) or judged.verdict).decision
         except StoreError as error:
             return Verdict.undecidable(error.code, "the store failed").decision
+        except Exception as error:
+            reason = f"tabard could not decide: {type(error).__name__}"
+            return Verdict.undecidable("internal", reason).decision
 
     def end_call(self, permit: Permit, outcome: Outcome) -> None:
         """Put an outcome on record, and settle what was held for the call; for `Permit`."""

@@ -50,7 +50,9 @@ class Handover:
         facts = delegated_facts(session, known, ttl=ttl, now=now)
         with (
             FailingClosed("delegate"),
-            self._guard.admit(_handed_over(known, mandate, ttl), session=session, proof=proof),
+            self._guard.admit(
+                _handed_over(known, agent, mandate, ttl), session=session, proof=proof
+            ),
         ):
             with self._store.transaction(now) as transaction:
                 facts = issued_in(transaction, facts, now)
@@ -84,7 +86,11 @@ class Handover:
         raise UNREGISTERED.refusal(agent=None, action=name)
 
 
-def _handed_over(agent: Agent, mandate: Mandate, ttl: float) -> Delegation:
+def _handed_over(
+    agent: Agent, asked: str | SpiffeId | Agent, mandate: Mandate, ttl: float
+) -> Delegation:
+    # A proof names the agent as it was asked for: a name does here, as only one agent bears it.
+    by_name = not isinstance(asked, Agent) and str(asked) == agent.name
     facts = mandate.facts()
     models = facts["models"]
     return Delegation(
@@ -92,4 +98,5 @@ def _handed_over(agent: Agent, mandate: Mandate, ttl: float) -> Delegation:
         tools=tuple(facts["tools"] or ()),
         models=None if models is None else tuple(models),
         ttl=ttl,
+        spiffe_id=None if by_name else str(agent.spiffe_id),
     )

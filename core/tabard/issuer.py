@@ -26,6 +26,7 @@ from tabard.identity.trusted_domain import OWN, TrustedDomain
 from tabard.identity.verified import FOR_EVER, key_name
 from tabard.identity.x509_svid import create_authority_certificate
 from tabard.notice import complain
+from tabard.remark import remark
 from tabard.revocation import explain
 from tabard.store import Store, Transaction
 
@@ -95,7 +96,7 @@ class Issuer:
         Returns:
             The keys that are published, in their new state.
         """
-        now = read_clock(self._clock)
+        author, now = remark("author", author), read_clock(self._clock)
         with self._store.transaction(now) as transaction:
             for use in USES:
                 self._advance(transaction, use, now, force=True, author=author)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
+from tabard.actions import Action, ToolCall
 from tabard.arguments import plain_arguments
 from tabard.clock import CLOCK_SKEW, Clock, read_clock
 from tabard.credentials import CredentialVerifier
 from tabard.delegation import decide_for
 from tabard.errors import AccessDenied, BudgetExceeded, GuardUnavailable
+from tabard.form import is_well_formed, named
 from tabard.identity.proof import VerifiedProof, verify_proof
 from tabard.login import renew
 from tabard.meter import Charge, Meter
@@ -34,7 +35,6 @@ from tabard.verdict import (
 if TYPE_CHECKING:
     from tabard.policy import Policy
 
-_KINDS = (ToolCall, ModelCall, Retrieval, Delegation)
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -92,9 +92,9 @@ class Judge:
             now = read_clock(self._clock)
         except GuardUnavailable as refusal:
             now = time.time()
-            return Judgement(Verdict.of(refusal), _named(action), None, known, now, policy)
-        if not _is_well_formed(action):
-            return Judgement(MALFORMED, _named(action), None, known, now, policy)
+            return Judgement(Verdict.of(refusal), named(action), None, known, now, policy)
+        if not is_well_formed(action):
+            return Judgement(MALFORMED, named(action), None, known, now, policy)
         try:
             arguments = plain_arguments(getattr(action, "arguments", _NOTHING))
         except Exception:
@@ -140,7 +140,7 @@ class Judge:
             return verdict, self._meter.estimate(session, action, terms, policy.tariff, now)
         except BudgetExceeded as refusal:
             rule = terms.budgets[0].rule
-            return verdict.beyond(refusal.code, rule, refusal.reason), None
+            return verdict.beyond(terms, refusal.code, rule, refusal.reason), None
 
     def check_session(self, session: object) -> None:
         """Make sure that a session is one of ours, and at work; for what is no call.
@@ -221,30 +221,3 @@ def _check_proof(
     if proof is None:
         raise PROOF_REQUIRED.refusal(agent=session.spiffe_id)
     return verify_proof(proof, token=bound.token, action=action, now=now)
-
-
-def _is_well_formed(action: Action) -> bool:
-    """The action is one of ours and its name is text that can be written down."""
-    if type(action) not in _KINDS or type(action.name) is not str or not action.name:
-        return False
-    if type(action) is ModelCall and not _are_counts(action.input_tokens, action.max_output_tokens):
-        return False
-    return action.name.isascii() or _has_utf8_form(action.name)
-
-
-def _are_counts(*numbers: object) -> bool:
-    """Whether each is a number of tokens, or not given; -1 means no limit to some providers."""
-    return all(n is None or (type(n) is int and n >= 0) for n in numbers)
-
-
-def _has_utf8_form(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _named(action: Action) -> Action:
-    """An action that can be recorded, whatever was passed."""
-    return action if _is_well_formed(action) else ToolCall("(malformed)")

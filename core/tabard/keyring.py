@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-import math
+from collections.abc import Sequence
 from typing import NoReturn
 
 from tabard.audit.fields import encode
@@ -46,15 +46,16 @@ class Keyring:
         Args:
             agent: Whom it is for.
             days: Days until it expires, at most 365.
-            grace: Seconds after which the agent's other key expires; None leaves it as it is.
+            grace: Seconds after which the agent's other key expires; 0 takes it back at once, with
+                the sessions it opened; None leaves it as it is.
 
         Raises:
             AuthenticationFailed: The agent has been revoked.
             ConfigurationError: The lifetime is out of bounds, or there are two live keys already.
         """
-        if not math.isfinite(days) or not 0 < days <= MAX_LIFETIME_DAYS:
-            raise ConfigurationError(f"lifetime: expected up to {MAX_LIFETIME_DAYS} days")
-        if grace is not None and not 0 <= grace <= MAX_LIFETIME_DAYS * DAY:
+        if not _is_number(days) or not 1 / DAY <= days <= MAX_LIFETIME_DAYS:
+            raise ConfigurationError(f"lifetime: expected 1 s to {MAX_LIFETIME_DAYS} days")
+        if grace is not None and not (_is_number(grace) and 0 <= grace <= MAX_LIFETIME_DAYS * DAY):
             raise ConfigurationError("grace: expected seconds, from 0 on")
         now = read_clock(self._clock)
         with self._store.transaction(now) as transaction:
@@ -65,6 +66,8 @@ class Keyring:
                 raise ConfigurationError(f"{agent.name} has {LIVE_KEYS} live keys: {listed}")
             for key in live if grace is not None else ():
                 transaction.shorten_api_key(key.id, int(now + (grace or 0)))
+                if not grace:  # a session would go on until it asks for its key again
+                    _take_back(transaction, key, explain("rotated without grace", None))
             return self._add(transaction, agent, now, lifetime=days * DAY)
 
     def create_join_token(self, agent: Agent, *, lifetime: float) -> str:
@@ -78,7 +81,7 @@ class Keyring:
             AuthenticationFailed: The agent has been revoked.
             ConfigurationError: The lifetime is out of bounds.
         """
-        if not math.isfinite(lifetime) or not 1 <= lifetime <= DAY:
+        if not _is_number(lifetime) or not 1 <= lifetime <= DAY:
             raise ConfigurationError(f"lifetime: expected 1 to {DAY} seconds")
         now = read_clock(self._clock)
         with self._store.transaction(now) as transaction:
@@ -152,16 +155,31 @@ class Keyring:
         """
         why, now = explain(reason, author), read_clock(self._clock)
         with self._store.transaction(now) as transaction:
-            key = transaction.find_api_key(key_id)
+            key = transaction.find_api_key(key_id) if _is_id(key_id) else None
             if key is None:
                 # Not repeated: somebody may have passed the key in place of its id.
                 raise ConfigurationError("no API key of that id; the log shows it as cred.jti")
             joined = [k for k in transaction.api_keys(key.spiffe_id) if k.parent == key.id]
-            for one in (key, *joined):
-                transaction.revoke_api_key(one.id)
-                transaction.refuse(one.id, expires=one.expires_at)
-            facts = encode({"kind": "api-key", "jti": key.id})
-            transaction.append("token.revoked", f'"cred":{facts},{why}')
+            _take_back(transaction, key, why, joined)
+
+
+def _take_back(
+    transaction: Transaction, key: ApiKey, why: str, joined: Sequence[ApiKey] = ()
+) -> None:
+    """Refuse a key, what it was exchanged for, and every session they opened."""
+    for one in (key, *joined):
+        transaction.revoke_api_key(one.id)
+        transaction.refuse(one.id, expires=one.expires_at)
+    facts = encode({"kind": "api-key", "jti": key.id})
+    transaction.append("token.revoked", f'"cred":{facts},{why}')
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and value.isascii()
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
 
 
 def _refuse(code: str, reason: str) -> NoReturn:

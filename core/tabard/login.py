@@ -13,6 +13,8 @@ from tabard.errors import AccessDenied, AuthenticationFailed, GuardUnavailable, 
 from tabard.identity import Agent, VerifiedToken, fingerprint
 from tabard.identity.api_key import JOIN_PREFIX
 from tabard.identity.credential_file import CredentialFile
+from tabard.identity.encoding import plain
+from tabard.identity.source import RenewingSource
 from tabard.identity.x509_svid import X509Svid
 from tabard.keyring import Keyring
 from tabard.notice import warn
@@ -22,6 +24,10 @@ from tabard.verdict import UNREGISTERED, verdict_on
 
 RENEWAL_RETRY = 5.0
 """Seconds between two attempts to renew while the old credential is still alive."""
+
+TAKEN_BACK = frozenset({"token_revoked", "unknown_key", "bad_signature"})
+"""The codes of a source's credential that was good once: evicted, or its key killed; the key of an
+authority that was killed leaves others of the same name behind, so its signature seems bad."""
 
 Credential = str | bytes | os.PathLike[str] | X509Svid | CredentialSource
 """A token, an API key, a join token or an X.509-SVID as text or bytes; a file with one of these in
@@ -60,13 +66,38 @@ def identify(
         if text_of(held).startswith(JOIN_PREFIX):
             # Used up now, wherever it came from: the session goes on under what it was given.
             held, source = Keyring(store, clock).redeem(text_of(held)), None
-        token = verifier.verify(held)
-        agent = _find_live(store, token)
+        try:
+            token = verifier.verify(held)
+            agent = _find_live(store, token)
+        except AuthenticationFailed as refusal:
+            another = _another(source, held) if refusal.code in TAKEN_BACK else None
+            if another is None:
+                raise
+            held = another
+            token = verifier.verify(held)
+            agent = _find_live(store, token)
     except AccessDenied as refusal:
         _record_failure(store, refusal, held, now)
         raise
     # An API key is exchanged again when the session is half through; a token ends when it ends.
     return Identified(agent=agent, token=token, source=source or hold(held), now=now)
+
+
+def _another(
+    source: CredentialSource | None, refused: str | bytes | X509Svid
+) -> str | bytes | X509Svid | None:
+    """What a source hands out, asked once, in the place of what was taken back; None if the same.
+
+    Raises:
+        AccessDenied: Its issuer refuses.
+    """
+    if source is None:
+        return None
+    if isinstance(source, RenewingSource) and not isinstance(refused, bytes):
+        source.discard(refused)
+    another = _fetch(source)
+    same = another is refused or (plain(another) is not None and plain(another) == plain(refused))
+    return None if same or text_of(another).startswith(JOIN_PREFIX) else another
 
 
 def _find_live(store: Store, token: VerifiedToken) -> Agent:
@@ -128,7 +159,7 @@ def renew(session: Session, verifier: CredentialVerifier, now: float) -> None:
     """
     assert session.source is not None  # noqa: S101  the caller has looked
     try:
-        token = verifier.verify(session.source.credential())
+        token = _renewed(session, session.source, verifier)
     except AccessDenied as refusal:
         if isinstance(refusal, GuardUnavailable) and now < session.token.expires_at:
             session.renew_at = now + RENEWAL_RETRY
@@ -151,3 +182,22 @@ def renew(session: Session, verifier: CredentialVerifier, now: float) -> None:
             code="binding_changed", reason="the source handed out a credential bound otherwise"
         )
     session.accept(token)
+
+
+def _renewed(
+    session: Session, source: CredentialSource, verifier: CredentialVerifier
+) -> VerifiedToken:
+    """The facts of what the source hands out, asked once more where that has been refused."""
+    held = source.credential()
+    try:
+        token = verifier.verify(held)
+    except AuthenticationFailed as refusal:
+        another = _another(source, held) if refusal.code in TAKEN_BACK else None
+        if another is None:
+            raise
+        return verifier.verify(another)
+    if session.was_refused and token.jti == session.token.jti:
+        another = _another(source, held)
+        if another is not None:
+            return verifier.verify(another)
+    return token

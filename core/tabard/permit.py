@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from tabard.actions import Action
 from tabard.audit.fields import Outcome
 from tabard.payload import plain_result
+from tabard.redaction import redact
 
 if TYPE_CHECKING:
     from tabard.guard import Guard
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 _MOST_COUNTED = 10**12
 """Tokens that are put on record; a report of more is nonsense."""
+_MOST_KINDS = 100
+_KIND = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+"""What a provider calls a kind of token."""
 
 
 class Permit:
@@ -95,7 +101,7 @@ class Permit:
         Returns:
             False when the call had an outcome already.
         """
-        kind = error if isinstance(error, str) else type(error).__name__
+        kind = redact(str.__str__(error)) if isinstance(error, str) else type(error).__name__
         return self._end(kind, usage)
 
     def _end(
@@ -110,17 +116,12 @@ class Permit:
                 return False
             self._open = False
         taken = (time.monotonic_ns() - self._started) // 10_000 / 100
-        counts = {
-            name: count
-            for name, count in (usage if isinstance(usage, Mapping) else {}).items()
-            if type(count) is int and 0 <= count <= _MOST_COUNTED
-        }
         outcome = Outcome(
             failure=failure,
             duration_ms=taken,
-            usage=counts,
+            usage=_read_counts(usage),
             result=result,
-            provider_id=provider_id if isinstance(provider_id, str) else None,
+            provider_id=redact(provider_id) if type(provider_id) is str else None,
         )
         self._guard.end_call(self, outcome)
         return True
@@ -152,3 +153,20 @@ def _plain(result: object) -> object:
         return None if result is None else plain_result(result)
     except Exception:
         return None
+
+
+def _read_counts(usage: object) -> dict[str, int]:
+    """What can be put on record of a report of tokens; one that cannot be read says nothing."""
+    try:
+        reported = list(islice(usage.items(), _MOST_KINDS)) if isinstance(usage, Mapping) else []
+        return {
+            name: count
+            for name, count in reported
+            if type(name) is str
+            and _KIND.fullmatch(name)
+            and type(count) is int
+            and 0 <= count <= _MOST_COUNTED
+        }
+    except Exception:
+        # The call has run: its outcome must not be lost, and without usage it pays its estimate.
+        return {}

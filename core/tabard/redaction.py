@@ -16,7 +16,14 @@ _SECRETS = re.compile(
     re.DOTALL,
 )
 
+_IN_A_NAME = re.compile(rf"(?<![0-9A-Za-z])(?:{_SECRETS.pattern})", re.DOTALL)
+
 
 def redact(text: str) -> str:
     """The text with everything that looks like a credential replaced."""
     return _SECRETS.sub("(a credential)", text)
+
+
+def holds_credential(name: str) -> bool:
+    """Whether a name holds a credential; in the middle of a word, letters are only letters."""
+    return _IN_A_NAME.search(name) is not None

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from tabard.errors import ConfigurationError
 from tabard.identity.agent import Agent
 from tabard.identity.spiffe_id import SpiffeId
+from tabard.redaction import holds_credential
+from tabard.remark import remark
 from tabard.revocation import about
 from tabard.store import Store
 
@@ -43,10 +45,15 @@ def checked_labels(attributes: Mapping[str, str] | None) -> dict[str, str]:
     Raises:
         ConfigurationError: Some are not.
     """
+    if attributes is not None and not isinstance(attributes, Mapping):
+        raise ConfigurationError("attributes: expected a mapping from text to text")
     labels = dict(attributes or {})
-    if all(isinstance(part, str) for item in labels.items() for part in item):
-        return labels
-    raise ConfigurationError("attributes: expected a mapping from text to text")
+    if not all(isinstance(part, str) for item in labels.items() for part in item):
+        raise ConfigurationError("attributes: expected a mapping from text to text")
+    return {
+        remark("attributes", name) or "": remark("attributes", label) or ""
+        for name, label in labels.items()
+    }
 
 
 def foreign_id(text: str, trust_domain: str) -> SpiffeId:
@@ -61,4 +68,6 @@ def foreign_id(text: str, trust_domain: str) -> SpiffeId:
             "spiffe_id: expected a workload of another trust domain; here, the SPIFFE ID follows "
             "from environment, team and name"
         )
+    if holds_credential(text):
+        raise ConfigurationError(f"spiffe_id: {text} would stand in every record")
     return spiffe_id

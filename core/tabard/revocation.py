@@ -15,6 +15,7 @@ from tabard.identity.agent import Agent
 from tabard.identity.api_key import JOIN_PREFIX, PREFIX
 from tabard.identity.token import is_token_id
 from tabard.identity.x509_verifier import MAX_SVID_LIFETIME
+from tabard.remark import remark
 from tabard.store import Store, Transaction
 
 
@@ -64,7 +65,7 @@ class Revocations:
         with self._store.transaction(read_clock(self._clock)) as transaction:
             if transaction.status(str(agent.spiffe_id)) != "revoked":
                 raise ConfigurationError(f"{agent.spiffe_id} is not revoked")
-            transaction.set_status(str(agent.spiffe_id), "active", reason)
+            transaction.set_status(str(agent.spiffe_id), "active", remark("reason", reason) or "")
             transaction.append("agent.unbanned", f"{about(agent)},{why}")
         return replace(agent, status="active")
 
@@ -96,7 +97,7 @@ class Revocations:
 
 
 def _ban(transaction: Transaction, agent: Agent, now: float, reason: str, why: str) -> Agent:
-    transaction.set_status(str(agent.spiffe_id), "revoked", reason)
+    transaction.set_status(str(agent.spiffe_id), "revoked", remark("reason", reason) or "")
     # What was issued before a ban stays refused when the ban is taken back.
     _cut_off(transaction, agent, now)
     transaction.append("agent.revoked", f"{about(agent)},{why}")
@@ -108,6 +109,8 @@ def _cut_off(transaction: Transaction, agent: Agent, now: float) -> None:
     ours = agent.spiffe_id.trust_domain == transaction.trust_domain
     moment = int(now) + (0 if ours else int(CLOCK_SKEW))
     transaction.refuse_issued_until(str(agent.spiffe_id), moment)
+    # None of its keys counts any more; one that passed for live would keep others from being made.
+    transaction.revoke_api_keys_of(str(agent.spiffe_id))
 
 
 def about(agent: Agent) -> str:
@@ -116,7 +119,12 @@ def about(agent: Agent) -> str:
 
 
 def explain(reason: str, author: str | None) -> str:
-    """The members of a record that say why and by whom, as JSON text."""
-    if not isinstance(reason, str) or not reason.strip():
-        raise ConfigurationError("revoke: a reason is required; it goes into the audit log")
-    return f'"reason":{encode(reason)},"author":{encode(author) if author else "null"}'
+    """The members of a record that say why and by whom, as JSON text.
+
+    Raises:
+        ConfigurationError: No reason was given, or one of the two is no text.
+    """
+    why, who = remark("reason", reason), remark("author", author)
+    if why is None or not why.strip():
+        raise ConfigurationError("a reason is required; it goes into the audit log")
+    return f'"reason":{encode(why)},"author":{encode(who or None)}'

@@ -65,6 +65,7 @@ class Session:
         chain: This session and those of the agents it acts for, nearest first.
         rests_on: Under which credentials the agents it acts for handed over; it ends with these.
         mandate: What was handed over to it, or None when it acts for no agent.
+        was_refused: Whether its credential was refused since the last call that was admitted.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class Session:
         "subject",
         "token",
         "token_facts",
+        "was_refused",
     )
 
     def __init__(
@@ -122,6 +124,7 @@ class Session:
         self.seen_at = found.now
         self.lock = threading.RLock()
         self._closed = False
+        self.was_refused = False
         self.accept(found.token)
 
     @property
@@ -145,6 +148,11 @@ class Session:
         self.renew_at = began + (token.expires_at - began) / 2
         self._fields_of: tuple[int, str] | None = None
 
+    def ask_again(self) -> None:
+        """Renew at the next call, once: the credential was taken back; for the guard."""
+        if self.source is not None and not self.was_refused:
+            self.was_refused, self.renew_at = True, 0.0
+
     def delegate(
         self,
         agent: str | SpiffeId | Agent,
@@ -161,7 +169,8 @@ class Session:
             tools: The tools and retrievers it may use, as names or patterns.
             models: The models it may use; default those both policies allow.
             ttl: Seconds it lasts, at most 3600; it ends with this session in any case.
-            proof: Where this session's token is bound to a key: the proof for this call.
+            proof: Where this session's token is bound to a key: the proof for this call, a
+                `Delegation` to the agent as it is named here.
 
         Returns:
             The other agent's session; use it as `with session.delegate(...):`.

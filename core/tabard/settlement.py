@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tabard.admission import Admissions, Event
+from tabard.admission import Admissions
 from tabard.audit.fields import FinalCost, Outcome, outcome_field
 from tabard.budget import TokenUsage
 from tabard.clock import Clock, read_clock
 from tabard.errors import GuardUnavailable
+from tabard.logging_failure import Event
 
 if TYPE_CHECKING:
     from tabard.meter import Meter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from tabard.errors import (
     AccessDenied,
@@ -14,6 +15,9 @@ from tabard.errors import (
 )
 from tabard.identity.agent import Liveness
 from tabard.policy import Decision
+
+if TYPE_CHECKING:
+    from tabard.policy.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,14 @@ class Verdict:
         """The verdict that a refusal raised further down stands for."""
         return cls(Decision(effect="deny", code=refusal.code, reason=refusal.reason), type(refusal))
 
-    def beyond(self, code: str, rule: str, reason: str) -> Verdict:
-        """What is allowed as such, but too often or too expensive; shadow mode only records it."""
-        decision = replace(self.decision, effect="deny", code=code, rule=rule, reason=reason)
+    def beyond(self, terms: Terms, code: str, rule: str, reason: str) -> Verdict:
+        """What is allowed as such, but too often or too expensive; shadow mode only records it.
+
+        The mode is that of the agent whose limit it is, not of who had the last word.
+        """
+        decision = replace(
+            self.decision, effect="deny", code=code, rule=rule, reason=reason, mode=terms.mode
+        )
         return Verdict(decision, BudgetExceeded)
 
     def of_another(self) -> Verdict:

@@ -38,6 +38,24 @@ def tabard(*arguments: object, home: Path | None = None) -> tuple[int, str, str]
     return code, out.getvalue(), err.getvalue()
 
 
+def run_into_closed_pipe(*arguments: str, home: Path) -> tuple[int, str]:
+    """Run a command whose output nobody reads; its exit code and complaints."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", "from tabard.cli import main; main()", *arguments],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "TABARD_HOME": str(home)},
+        )
+    finally:
+        os.close(writer)
+    return run.returncode, run.stderr
+
+
 @pytest.fixture
 def used(home: Path, authority: Authority, policy_text: str, clock: Any) -> Path:
     """A home in which an allowed and a denied call happened."""
@@ -65,6 +83,18 @@ class TestAgent:
         code, out, _ = tabard("--home", used, "agent", "list", home=tmp_path / "nowhere")
         assert code == 0
         assert "claims-agent" in out
+
+    def test_empty_home_option(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority
+    ) -> None:
+        """An empty `--home` is the default home, like an empty variable, and not this folder."""
+        monkeypatch.chdir(tmp_path)
+        init = ("init", "--trust-domain", "acme.example")
+        assert tabard("--home", "", *init, home=tmp_path / "nowhere")[0] == 0
+        assert (tmp_path / ".tabard" / "state.db").exists()
+        assert not (tmp_path / "state.db").exists()
+        assert tabard("--home", "", "agent", "list", home=tmp_path / "nowhere")[0] == 0
+        assert tabard("agent", "list", home=Path())[0] == 2  # the folder itself can be said
 
     def test_revoke(self, used: Path, authority: Authority) -> None:
         """Revokes by name, with the reason on record."""
@@ -188,6 +218,32 @@ class TestAudit:
         assert [row["type"] for row in rows][-1] == "writer.close"
         code, _, err = tabard("audit", "tail", "-n", "0", home=used)
         assert (code, bool(err)) == (2, True)
+
+    @pytest.mark.parametrize("lines", ["9223372036854775808", "1" * 400, "0", "-1"])
+    def test_tail_too_many(self, used: Path, lines: str) -> None:
+        """A number that is none of lines is one sentence."""
+        code, _, err = tabard("audit", "tail", "-n", lines, home=used)
+        assert (code, "--lines" in err, "inside tabard" in err) == (2, True, False)
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("audit", "tail"), ("audit", "tail", "--json"), ("--help",), ("bundle", "show")],
+    )
+    def test_reader_that_has_gone(self, used: Path, arguments: tuple[str, ...]) -> None:
+        """Who closes a pipe has seen enough: exit 0, and no complaint."""
+        run = run_into_closed_pipe(*arguments, home=used)
+        assert run == (0, "")
+
+    def test_reader_that_has_gone_from_a_failure(self, used: Path) -> None:
+        """A refusal stays one, whether or not its output is read."""
+        code, err = run_into_closed_pipe("agent", "show", "nobody", home=used)
+        assert (code, "no agent 'nobody'" in err) == (2, True)
+
+    @pytest.mark.parametrize("command", [("approval", "show"), ("bundle", "export")])
+    def test_text_that_is_no_utf8(self, used: Path, command: tuple[str, ...]) -> None:
+        """Half a character, as a shell passes it on, is one sentence."""
+        code, _, err = tabard(*command, "\udcff", home=used)
+        assert (code, err.strip()) == (2, "tabard: what was typed is not UTF-8 text")
 
     def test_verify(self, used: Path) -> None:
         """A whole log is exit 0, and what was not proven is said."""
@@ -392,3 +448,7 @@ class TestBundle:
         assert json.loads(out) == json.loads(exported)
         code, _, _ = tabard("bundle", "distrust", "acme.example", "--reason", "over", home=other)
         assert code == 0
+        _, out, _ = tabard(*again[:-1], home=other)
+        assert "0 keys and 0 authorities" in out
+        _, out, _ = tabard(*again, "--go-back", home=other)
+        assert "1 keys and 1 authorities" in out

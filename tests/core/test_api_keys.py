@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def refused(guard: Guard, credential: Any) -> str:
 
 
 class TestFormat:
+    @pytest.mark.parametrize("text", [None, 5, b"tbk_", ["tbk_x"], object()])
+    def test_no_text(self, text: object) -> None:
+        """Another type is no key; and no foreign error comes of it."""
+        with pytest.raises(AuthenticationFailed, match="malformed"):
+            id_of(text)
+
     def test_shape(self, key: str) -> None:
         """`tbk_`, a public id, a secret with its checksum: one word to select, easy to scan for."""
         assert re.fullmatch(r"tbk_[0-9A-Za-z]{10}_[0-9A-Za-z]{49}", key)
@@ -191,8 +198,49 @@ class TestLifeOfAKey:
         with pytest.raises(ConfigurationError, match="lifetime"):
             authority.create_key("claims-agent", days=days)
 
-    @pytest.mark.parametrize("key_id", ["", "tbk_", "tbk_AAAAAAAAAA", None, 7])
+    @pytest.mark.parametrize(
+        "wrong",
+        [None, "1", b"1", [], {}, True, 10**400, 1j, object()],
+        ids=lambda wrong: type(wrong).__name__,
+    )
+    def test_times_that_are_none(self, authority: Authority, wrong: Any) -> None:
+        """A time of a wrong type or size is refused as what it is."""
+        attempts: list[Callable[[], str]] = [
+            lambda: authority.create_key("claims-agent", days=wrong),
+            lambda: authority.rotate_key("claims-agent", days=wrong),
+            lambda: authority.create_join_token("claims-agent", lifetime=wrong),
+            lambda: authority.issue("claims-agent", lifetime=wrong),
+        ]
+        for make in attempts:
+            with pytest.raises(ConfigurationError, match="lifetime"):
+                make()
+        if wrong is not None:
+            with pytest.raises(ConfigurationError, match="grace"):
+                authority.rotate_key("claims-agent", grace=wrong)
+        assert authority.keys("claims-agent") == []
+
+    @pytest.mark.parametrize(
+        "key_id", ["", "tbk_", "tbk_AAAAAAAAAA", None, 7, 10**30, "\ud800", b"tbk_", []]
+    )
     def test_revoking_what_is_not_there(self, authority: Authority, key_id: Any) -> None:
         """Revoking an unknown key is an error, not a silent nothing."""
         with pytest.raises(ConfigurationError, match="no API key of that id"):
             authority.revoke_key(key_id, reason="x")
+
+
+@pytest.mark.parametrize("lever", ["evict", "ban"])
+def test_keys_of_before_an_eviction_are_no_live_ones(
+    authority: Authority, guard: Guard, lever: str
+) -> None:
+    """They count no more, so they neither pass for live nor keep new ones from being made."""
+    old = [authority.create_key("claims-agent") for _ in range(2)]
+    if lever == "evict":
+        authority.evict("claims-agent", reason="laptop lost")
+    else:
+        authority.revoke("claims-agent", reason="x")
+        authority.unban("claims-agent", reason="a mistake")
+    assert [key.revoked for key in authority.keys("claims-agent")] == [True, True]
+    new = [authority.create_key("claims-agent"), authority.rotate_key("claims-agent")]
+    assert [refused(guard, key) for key in old] == ["token_revoked"] * 2
+    for key in new:
+        guard.login(key)

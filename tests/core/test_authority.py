@@ -216,8 +216,10 @@ class TestRegister:
             "b", team="t", environment="dev", purpose="p", attributes={"region": "eu"}
         )
         assert authority.find(agent) == agent
-        with pytest.raises(ConfigurationError, match="from text to text"):
-            authority.register("c", team="t", environment="dev", attributes={"n": 1})  # type: ignore[dict-item]
+        wrong: Any
+        for wrong in ({"n": 1}, {1: "n"}, 1, "ab", ["ab"], [("a", "b")], object()):
+            with pytest.raises(ConfigurationError, match="from text to text"):
+                authority.register("c", team="t", environment="dev", attributes=wrong)
 
 
 class TestNaming:
@@ -244,6 +246,12 @@ class TestIssue:
         """A token lives between a second and an hour."""
         with pytest.raises(ConfigurationError, match="lifetime"):
             authority.issue("claims-agent", lifetime=lifetime)
+
+    @pytest.mark.parametrize("profile", [[], {}, None, 1, b"agent+jwt", "x"])
+    def test_profile_that_is_none(self, authority: Authority, profile: Any) -> None:
+        """A profile of a wrong type is refused as what it is."""
+        with pytest.raises(ConfigurationError, match="profile"):
+            authority.issue("claims-agent", profile=profile)
 
     def test_token_for_someone_else(self, authority: Authority, guard: Guard) -> None:
         """A token meant for another enforcement point is refused here."""

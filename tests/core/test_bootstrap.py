@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tabard import (
     Authority,
     ConfigurationError,
     Guard,
+    GuardUnavailable,
     ToolCall,
 )
 from tabard.identity.credential_file import CredentialFile
@@ -27,6 +29,9 @@ def code_of(guard: Guard, credential: Any) -> str:
     record = [r for r in guard.records() if r["type"] == "auth.failed"][-1]
     assert record["decision"]["code"] == caught.value.code
     return caught.value.code
+
+
+MEGABYTE = 1_000_000
 
 
 class TestJoinToken:
@@ -156,6 +161,25 @@ class TestRotateKey:
         assert guard.login(new)
         assert authority.rotate_key("claims-agent")
 
+    def test_no_grace(self, authority: Authority, guard: Guard) -> None:
+        """Without a time of grace the old key's sessions end at once, on record."""
+        old = authority.create_key("claims-agent")
+        session = guard.login(old)
+        new = authority.rotate_key("claims-agent", grace=0)
+        with pytest.raises(AuthenticationFailed, match="token_revoked"):
+            guard.admit(CALL, session=session)
+        assert code_of(guard, old) == "token_revoked"
+        guard.admit(CALL, session=guard.login(new)).settle()
+        [record] = [r for r in guard.records() if r["type"] == "token.revoked"]
+        assert (record["cred"]["jti"], record["reason"]) == (old[:14], "rotated without grace")
+
+    @pytest.mark.parametrize("days", [1e-9, 0.999 / 86_400, 0, -1, 365.01])
+    def test_days(self, authority: Authority, days: float) -> None:
+        """A key that is over when it is handed out is none."""
+        for make in (authority.create_key, authority.rotate_key):
+            with pytest.raises(ConfigurationError, match="lifetime: expected 1 s to 365 days"):
+                make("claims-agent", days=days)
+
     def test_unfinished_rotation(self, authority: Authority) -> None:
         """A third key has to wait until one of two is gone; the answer names them."""
         keys = [authority.create_key("claims-agent"), authority.rotate_key("claims-agent")]
@@ -248,6 +272,39 @@ class TestFile:
         """A path as text may come from a caller: only the environment and a `Path` name files."""
         path.write_text(authority.issue("claims-agent"))
         assert code_of(guard, str(path)) == "malformed"
+
+    @pytest.mark.parametrize("variable", [True, False])
+    def test_home_of_nobody(
+        self, guard: Guard, monkeypatch: pytest.MonkeyPatch, variable: bool
+    ) -> None:
+        """A path that begins with a user there is not: a refusal of ours, on record."""
+        monkeypatch.setenv("TABARD_CREDENTIAL", "~nosuchuser/tok")
+        with pytest.raises(GuardUnavailable, match="no such user") as caught:
+            guard.login(None if variable else Path("~nosuchuser/tok"))
+        record = list(guard.records())[-1]
+        assert record["type"] == "auth.failed"
+        assert record["decision"]["code"] == caught.value.code == "credential_file"
+
+    def test_path_that_is_none(self, guard: Guard) -> None:
+        """A caller's own kind of path may be anything."""
+
+        class Odd(os.PathLike[str]):
+            def __init__(self, answer: Any) -> None:
+                self.answer = answer
+
+            def __fspath__(self) -> Any:
+                if isinstance(self.answer, Exception):
+                    raise self.answer
+                return self.answer
+
+        for answer in (b"x", 5, None, KeyError("x"), "a\0b", "\udcff", "x" * MEGABYTE):
+            with pytest.raises(AccessDenied) as caught:
+                guard.login(Odd(answer))
+            record = list(guard.records())[-1]
+            assert (record["type"], record["decision"]["code"]) == (
+                "auth.failed", caught.value.code)  # fmt: skip
+        with pytest.raises(AuthenticationFailed, match="malformed"):
+            CredentialFile(5)  # type: ignore[arg-type]
 
     def test_repr(self, path: Path) -> None:
         """Names the file and nothing in it."""

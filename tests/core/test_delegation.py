@@ -42,15 +42,20 @@ agents:
       - {id: read, tools: ["claims.query"], unknown_args: allow}
     delegates_to: [reader]
   reader: {grants: [{id: r, tools: ["**"], unknown_args: allow}]}
-  shy: {mode: shadow, delegates_to: [reader]}
+  shy: {mode: shadow, delegates_to: [reader], rates: [{tools: ["claims.*"], limit: 1, per: 1h}]}
   a: &any
     grants: [{id: r, tools: ["claims.*"], unknown_args: allow}]
     delegates_to: [a, b, c, d, lead]
   b: *any
   c: *any
   d: *any
+  slow:
+    grants: [{id: r, tools: ["claims.*"]}]
+    rates: [{tools: ["claims.*"], limit: 2, per: 1h}]
+    delegates_to: [a, b, bold, slow]
+  bold: {mode: shadow, grants: [{id: r, tools: ["claims.*"]}], delegates_to: [a]}
 """
-NAMES = ("lead", "payer", "reader", "shy", "a", "b", "c", "d")
+NAMES = ("lead", "payer", "reader", "shy", "a", "b", "c", "d", "slow", "bold")
 READ = ToolCall("claims.query", {})
 
 
@@ -335,3 +340,37 @@ def test_agent_nobody_knows(guard: Guard, lead: Session) -> None:
     assert "payer" not in str(caught.value)
     decided = [r for r in guard.records() if r["type"] == "delegation.decision"]
     assert (decided[-1]["action"]["name"], decided[-1]["decision"]["effect"]) == ("ghost", "deny")
+
+
+class TestRates:
+    def test_parents_rate_counts(self, guard: Guard, log_in: Any) -> None:
+        """A child cannot call more often than its parent may, nor several children together."""
+        slow = log_in("slow")
+        first, second = (slow.delegate("a", tools=["**"]) for _ in range(2))
+        assert guard.check(READ, session=first).permits
+        guard.admit(READ, session=first).settle()
+        guard.admit(READ, session=second.delegate("b", tools=["**"])).settle()
+        for session in (first, second, slow):
+            assert guard.check(READ, session=session).code == "rate"
+            assert refused(guard, session, READ) == "rate"
+        assert list(guard.records())[-1]["decision"]["rule"] == "slow/rates[0]"
+        guard.admit(READ, session=log_in("a")).settle()
+
+    def test_each_call_counts_once(self, guard: Guard, log_in: Any) -> None:
+        """Also where an agent is in the chain twice, or itself the child."""
+        child = log_in("slow").delegate("slow", tools=["**"])
+        for _ in range(2):
+            guard.admit(READ, session=child).settle()
+        assert refused(guard, child, READ) == "rate"
+
+    def test_mode_is_that_of_whose_rate_it_is(self, guard: Guard, log_in: Any) -> None:
+        """A child in shadow mode softens no rate of its parent; a parent's shadow blocks nobody."""
+        child = log_in("slow").delegate("bold", tools=["**"])
+        for _ in range(2):
+            guard.admit(READ, session=child).settle()
+        assert refused(guard, child, READ) == "rate"
+        child = log_in("shy").delegate("reader", tools=["**"])
+        for _ in range(3):
+            guard.admit(READ, session=child).settle()
+        last = [r for r in guard.records() if r["type"] == "tool.decision"][-1]["decision"]
+        assert (last["code"], last["mode"]) == ("rate", "shadow")

@@ -125,8 +125,57 @@ class TestFile:
             with pytest.raises(AuthenticationFailed, match="token_revoked"):
                 guard.admit(CALL, session=session)
         guard.admit(CALL, session=ours)
-        known.federation.trust("other.example", str(published))
+        believed = known.federation.trust("other.example", str(published))
+        assert believed.every_key_id == frozenset()
+        for refused in (lambda: guard.admit(CALL, session=theirs),
+                        lambda: guard.login(token_of(other))):  # fmt: skip
+            with pytest.raises(AuthenticationFailed, match="token_revoked"):
+                refused()
+        known.federation.trust("other.example", str(published), replace_known=True, go_back=True)
         guard.admit(CALL, session=theirs)
+        records = [r["bundle"] for r in guard.records() if r["type"] == "bundle.trusted"]
+        assert records[0]["refused"] == []
+        every = sorted(other.issuer.bundle().every_key_id)
+        assert (records[1]["refused"], records[2]["restored"]) == (every, every)
+
+    def test_a_key_that_left_is_never_believed_again(
+        self, known: Authority, other: Authority, guard: Guard, published: Path
+    ) -> None:
+        """Neither when it comes back, nor after distrust and trust; unless somebody says so."""
+        known.federation.trust("other.example", str(published))
+        token = token_of(other, lifetime=3600)
+        session = guard.login(token)
+        whole = json.loads(published.read_text())
+
+        def put(sequence: int, *, without: str = "", **how: Any) -> None:
+            keys = [key for key in whole["keys"] if key.get("kid") != without]
+            published.write_text(json.dumps({"spiffe_sequence": sequence, "keys": keys}))
+            known.federation.trust("other.example", str(published), replace_known=True, **how)
+
+        put(50, without=session.token.kid)
+        put(51)
+        for attempt in range(2):
+            for refused in (lambda: guard.admit(CALL, session=session), lambda: guard.login(token)):
+                with pytest.raises(AuthenticationFailed, match="token_revoked"):
+                    refused()
+            if attempt == 0:
+                known.federation.distrust("other.example", reason="compromised")
+                put(52)
+        put(53, go_back=True)
+        guard.admit(CALL, session=session)
+
+    def test_sequence_that_goes_back(
+        self, known: Authority, other: Authority, guard: Guard, published: Path
+    ) -> None:
+        """An older bundle would drop newer keys and let older ones in."""
+        before = published.read_bytes()
+        other.issuer.rotate()
+        known.federation.trust("other.example", str(published))
+        published.write_bytes(before)
+        trust = known.federation.trust
+        with pytest.raises(ConfigurationError, match="gone back from 4 to 2"):
+            trust("other.example", str(published), replace_known=True)
+        trust("other.example", str(published), replace_known=True, go_back=True)
 
     @pytest.mark.parametrize(
         ("domain", "content", "message"),
@@ -280,6 +329,21 @@ class TestAddress:
         endpoint.close()
         clock.now += 301
         assert guard.login(token_of(other))
+
+    def test_a_key_that_comes_back(
+        self, known: Authority, other: Authority, guard: Guard, endpoint: Endpoint, clock: Any
+    ) -> None:
+        """What was withdrawn stays refused, whatever the address says later."""
+        known.federation.trust("other.example", endpoint.url, pin=endpoint.pin)
+        session = guard.login(token_of(other, lifetime=3600))
+        keys = json.loads(endpoint.body)["keys"]
+        for sequence, listed in ((98, []), (99, keys)):
+            endpoint.body = json.dumps({"spiffe_sequence": sequence, "keys": listed}).encode()
+            clock.now += 301
+            with pytest.raises(AuthenticationFailed, match=r"unknown_key|token_revoked"):
+                guard.login(token_of(other))
+            with pytest.raises(AuthenticationFailed, match="token_revoked"):
+                guard.admit(CALL, session=session)
 
     def test_emptied(
         self, known: Authority, other: Authority, guard: Guard, endpoint: Endpoint, clock: Any

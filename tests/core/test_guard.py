@@ -32,6 +32,66 @@ from tabard import (
 ALLOWED = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1"})
 
 
+class Raising:
+    """Raises wherever it is looked at."""
+
+    @property
+    def name(self) -> str:
+        raise ValueError("a foreign exception")
+
+    def __format__(self, spec: str) -> str:
+        raise ValueError("a foreign exception")
+
+    def __bool__(self) -> bool:
+        raise ValueError("a foreign exception")
+
+    def __iter__(self) -> Any:
+        raise ValueError("a foreign exception")
+
+
+class Changing:
+    """Prints itself differently each time."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __format__(self, spec: str) -> str:
+        self.seen += 1
+        return "openai" if self.seen % 2 else "evil"
+
+
+class Textless:
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise ValueError("a foreign exception")
+
+
+_ODD: Any = Raising()
+_TEXTLESS: Any = Textless()
+_SLY: Any = Changing()
+HOSTILE_ACTIONS: dict[str, Any] = {
+    "no action": _ODD,
+    "provider": ModelCall("gpt-4", provider=_ODD),
+    "model": ModelCall(_ODD, provider="openai"),
+    "source": Retrieval(_ODD),
+    "to": Delegation(_ODD),
+    "injected": ToolCall("claims_db.query", {}, injected=_ODD),
+    "injected numbers": ToolCall("claims_db.query", {"a": 1}, injected=frozenset([1, "a"])),  # type: ignore[list-item]
+    "call id": ToolCall("claims_db.query", {}, call_id=_TEXTLESS),
+    "credential as call id": ToolCall("claims_db.query", {}, call_id="tbk_0123456789_abcdefgh"),
+    "changing provider": ModelCall("gpt-4", provider=_SLY),
+    "changing source": Retrieval(_SLY),
+}
+
+
+class RaisingUsage(dict[str, int]):
+    """A report that cannot be read."""
+
+    def items(self) -> Any:
+        raise RuntimeError("a foreign exception")
+
+
 def last(guard: Guard) -> dict[str, Any]:
     return list(guard.records())[-1]
 
@@ -126,6 +186,22 @@ class TestAdmission:
     def test_malformed_action_is_refused(self, guard: Guard, session: Session, action: Any) -> None:
         """Something that is no action is refused and recorded."""
         assert refuse(guard, action, session).code == "malformed_action"
+
+    @pytest.mark.parametrize("name", HOSTILE_ACTIONS)
+    def test_action_that_cannot_be_looked_at(
+        self, guard: Guard, session: Session, name: str
+    ) -> None:
+        """A name that raises, or is made of what prints itself, is refused, and on record."""
+        action: Any = HOSTILE_ACTIONS[name]
+        assert refuse(guard, action, session).code == "malformed_action"
+        assert guard.check(action, session=session).code == "malformed_action"
+        with pytest.raises(NotPermitted, match="malformed_action"):
+            asyncio.run(guard.aadmit(action, session=session))
+        with pytest.raises(AccessDenied):
+            admit(action, session=session)
+        with pytest.raises(AccessDenied):
+            admit(action)
+        assert last(guard)["action"]["name"] == "(malformed)"
 
     def test_subclass_of_an_action_is_refused(self, guard: Guard, session: Session) -> None:
         """An action whose name changes between decision and record is no action."""
@@ -464,6 +540,29 @@ class TestFailingClosed:
         assert [o["outcome"]["status"] for o in outcomes] == ["ok"]
         assert outcomes[0]["usage"] == {"input_tokens": 3}
 
+    @pytest.mark.parametrize(
+        "usage",
+        [RaisingUsage(), {("a",): 1}, {1: 1}, {"x" * 80: 1}, {"a b": 1}, 7, "ab", [("a", 1)]],
+        ids=str,
+    )
+    def test_usage_that_cannot_be_read(self, guard: Guard, session: Session, usage: Any) -> None:
+        """The call has run, so its outcome is on record, with no usage."""
+        for failure in (None, "timeout"):
+            permit = guard.admit(ALLOWED, session=session)
+            if failure is None:
+                assert permit.settle(usage=usage) is True
+            else:
+                assert permit.fail(failure, usage=usage) is True
+            assert last(guard)["type"] == "tool.outcome"
+            assert "usage" not in last(guard)
+
+    def test_check_never_raises(
+        self, guard: Guard, session: Session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What goes wrong inside tabard is a refusal in a dry run as well."""
+        monkeypatch.setattr(guard, "_judge", None)
+        assert guard.check(ALLOWED, session=session).code == "internal"
+
     def test_failure_keeps_the_type_only(self, guard: Guard, session: Session) -> None:
         """An error's text may hold personal data: only its type is recorded."""
         with pytest.raises(ValueError, match="C-99"), guard.admit(ALLOWED, session=session):
@@ -475,6 +574,14 @@ class TestFailingClosed:
         """No policy is a configuration error, never a policy that allows."""
         with pytest.raises(ConfigurationError, match="without one nothing is allowed"):
             Guard.open(home)
+
+    @pytest.mark.parametrize("wait", [None, "x", "1", [], True, -1, float("nan"), 10**400])
+    def test_wait_that_is_no_time(
+        self, home: Path, authority: Authority, policy_text: str, wait: Any
+    ) -> None:
+        """Said when the guard is opened, and not by each call."""
+        with pytest.raises(ConfigurationError, match="approval_wait"):
+            Guard.open(home, policy=policy_text, approval_wait=wait)
 
     def test_open_without_home(self, tmp_path: Path, policy_text: str) -> None:
         """A folder without a home is named, with what makes one; nothing is created."""

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabard import AccessDenied, AuthenticationFailed, Authority, Guard, Session, ToolCall
+from tabard import (
+    AccessDenied,
+    AuthenticationFailed,
+    Authority,
+    Guard,
+    ModelCall,
+    Session,
+    ToolCall,
+)
+from tabard.actions import Delegation
 from tabard.identity import SigningKey, make_proof
 from tabard.identity.encoding import base64url, unbase64url
 
@@ -120,6 +129,10 @@ class TestProof:
             (ToolCall("t", {"n": 1}), ToolCall("t", {"n": 1.0})),
             (ToolCall("t", {"n": "1"}), ToolCall("t", {"n": 1})),
             (ToolCall("t", {"n": [1, 2]}), ToolCall("t", {"n": [2, 1]})),
+            (ModelCall("m", max_output_tokens=10_000), ModelCall("m", max_output_tokens=10)),
+            (ModelCall("m", max_output_tokens=None), ModelCall("m", max_output_tokens=10)),
+            (ModelCall("m", input_tokens=9), ModelCall("m", input_tokens=8)),
+            (ModelCall("m", input_tokens=9), ModelCall("m", max_output_tokens=9)),
         ],
         ids=str,
     )
@@ -148,6 +161,29 @@ class TestProof:
         """Delegating asks for the proof, too."""
         with pytest.raises(AuthenticationFailed, match="proof_required"):
             bound.delegate("analytics-agent", tools=["**"])
+
+    def test_delegation_says_to_whom(
+        self, guard: Guard, authority: Authority, token: str, bound: Session, prove: Any
+    ) -> None:
+        """Several agents bear one name; a proof for one of them is none for another."""
+        prod = str(authority.find("analytics-agent").spiffe_id)
+
+        def hand_over(signed: str, to: Any) -> str:
+            proof = prove(Delegation(signed, tools=("t",), ttl=300.0))
+            with pytest.raises(AccessDenied) as caught:
+                bound.delegate(to, tools=["t"], proof=proof)
+            return caught.value.code
+
+        held = "delegation"  # the proof did; it is the policy that refuses
+        assert hand_over("analytics-agent", "analytics-agent") == held
+        other = authority.register("analytics-agent", team="claims", environment="dev")
+        dev = str(other.spiffe_id)
+        for signed, to in (("analytics-agent", prod), ("analytics-agent", dev), (prod, dev),
+                           ("analytics-agent", other), (prod, other)):  # fmt: skip
+            assert hand_over(signed, to) == "wrong_call"
+        for to in (prod, dev):
+            assert hand_over(to, to) == held
+        assert hand_over(dev, other) == held
 
     def test_not_wanted(self, guard: Guard, session: Session, prove: Any) -> None:
         """A proof for a token that is not bound protects nothing, and is not taken silently."""

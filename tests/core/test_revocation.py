@@ -18,8 +18,10 @@ from tabard import (
     Session,
     ToolCall,
 )
+from tabard.identity import RenewingSource
 
 ALLOWED = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1"})
+LOOKUP = ToolCall("policy_lookup", {"policy_no": "POL-123456"})
 
 
 @pytest.fixture
@@ -257,3 +259,70 @@ def test_home_of_the_first_version(home: Path, policy_text: str, clock: Any) -> 
             assert guard.login(authority.issue("analytics-agent"))
             assert guard.verify().records > 0
         assert database_version(home) == schema.VERSION
+
+
+class TestSource:
+    """A source is asked once for another credential in the place of one that was taken back."""
+
+    @pytest.mark.parametrize("profile", ["agent+jwt", "x509-svid"])
+    @pytest.mark.parametrize("lever", ["evict", "token", "key"])
+    def test_login_right_after(
+        self, guard: Guard, authority: Authority, profile: str, lever: str
+    ) -> None:
+        source = authority.source("claims-agent", profile=profile)
+        session = guard.login(source)
+        if lever == "evict":
+            authority.evict("claims-agent", reason="x")
+        elif lever == "token":
+            authority.revoke_token(session.token.jti, reason="x")
+        else:
+            authority.issuer.kill(session.token.kid, reason="x")
+        with pytest.raises(AuthenticationFailed, match="token_revoked"):
+            guard.admit(LOOKUP, session=session)
+        guard.admit(LOOKUP, session=session).settle()
+        guard.admit(LOOKUP, session=guard.login(source)).settle()
+
+    def test_asked_once(self, guard: Guard, authority: Authority, clock: Any) -> None:
+        """Neither a login nor a session asks on and on."""
+        asked: list[str] = []
+        token = authority.issue("claims-agent", lifetime=3600)
+
+        def issue() -> str:
+            asked.append(token)
+            return token
+
+        source = RenewingSource(issue, clock=clock)
+        session = guard.login(source)
+        authority.evict("claims-agent", reason="x")
+        for _ in range(5):
+            with pytest.raises(AuthenticationFailed, match="token_revoked"):
+                guard.admit(LOOKUP, session=session)
+        assert len(asked) == 2
+        with pytest.raises(AuthenticationFailed, match="token_revoked"):
+            guard.login(source)
+        assert len(asked) == 3
+
+    def test_banned(self, guard: Guard, authority: Authority) -> None:
+        """Nobody issues for a banned agent; what is refused stays so."""
+        source = authority.source("claims-agent")
+        session = guard.login(source)
+        authority.revoke("claims-agent", reason="x")
+        for _ in range(3):
+            with pytest.raises(AuthenticationFailed, match="token_revoked"):
+                guard.admit(LOOKUP, session=session)
+            with pytest.raises(AuthenticationFailed, match="token_revoked"):
+                guard.login(source)
+
+    def test_file(self, guard: Guard, authority: Authority, tmp_path: Path) -> None:
+        """A file that was written anew is read anew, at the call after the one refused."""
+        file = tmp_path / "token"
+        file.touch(0o600)
+        file.write_text(authority.issue("claims-agent"))
+        session = guard.login(file)
+        authority.evict("claims-agent", reason="x")
+        with pytest.raises(AuthenticationFailed, match="token_revoked"):
+            guard.login(file)
+        file.write_text(authority.issue("claims-agent"))
+        with pytest.raises(AuthenticationFailed, match="token_revoked"):
+            guard.admit(LOOKUP, session=session)
+        guard.admit(LOOKUP, session=session).settle()

@@ -19,7 +19,19 @@ from typing import Any
 
 import pytest
 
-from tabard import Authority, Guard, TabardError, ToolCall
+from tabard import (
+    Authority,
+    ConfigurationError,
+    Delegation,
+    Guard,
+    ModelCall,
+    NotPermitted,
+    Retrieval,
+    TabardError,
+    ToolCall,
+)
+from tabard.budgets import Budgets
+from tabard.central import Policies
 from tabard.identity import SigningKey, make_proof
 from tabard.identity.credential_file import CredentialFile
 
@@ -44,6 +56,14 @@ class Sinks:
                 self.shown.append(repr(seen) + repr(vars(seen)) + str(seen.args))
                 self.shown.append(str(getattr(seen, "doc", "")) + str(getattr(seen, "object", "")))
                 seen = seen.__cause__ or seen.__context__
+
+    @contextmanager
+    def refused(self, kind: type[TabardError], match: str | None = None) -> Iterator[None]:
+        """The same, for what has to be refused."""
+        with pytest.raises(kind, match=match) as caught:
+            yield
+        with self.catching():
+            raise caught.value
 
 
 @pytest.fixture
@@ -157,6 +177,66 @@ def test_no_secret_in_any_sink(
     assert len(everything) > 50_000
     found = {shown[:200] for shown in sinks.shown for p in canary.pieces() if p in shown}
     assert not found
+
+
+def test_no_secret_in_a_name_or_a_remark(
+    home: Path, authority: Authority, guard: Guard, sinks: Sinks, clock: Any, policy_text: str
+) -> None:
+    """Pasted where a name or a few words belong, a secret is refused, or kept without itself."""
+    canary = Canary(authority, home, clock)
+    central = Policies.open(home)
+    names: Any = {"name": "bob", "team": "t", "environment": "dev"}
+    session = guard.login(authority.issue("claims-agent"))
+    for number, text in enumerate(canary.texts):
+        for part in names:
+            with sinks.refused(ConfigurationError):
+                authority.register(**(names | {part: text}))
+        said: Any = {"reason": f"leaked: {text}", "author": text}
+        found = authority.register(
+            f"bob-{number}", team="t", environment="dev", purpose=text, owner=text,
+            attributes={"ticket": text, text: "x"},
+        )  # fmt: skip
+        sinks.shown.append(repr(found))
+        authority.evict(found, **said)
+        authority.revoke(found, **said)
+        authority.unban(found, **said)
+        authority.issuer.rotate(author=text)
+        central.apply(policy_text + f"# {number}\n", **said)
+        for action in (ToolCall(text), ModelCall(text), Retrieval(text), Delegation(text),
+                       ToolCall(f"ask.{text}"), ModelCall("gpt-4", provider=text)):  # fmt: skip
+            with sinks.refused(NotPermitted, "malformed_action"):
+                guard.admit(action, session=session)
+        with sinks.refused(NotPermitted, "malformed_action"):
+            session.delegate(text, tools=["x"])
+        with sinks.refused(ConfigurationError):
+            session.delegate("analytics-agent", tools=[text])
+        guard.admit(CALL, session=session).fail(text)
+    with pytest.raises(ConfigurationError, match="credential"):
+        authority.register("x", team="t", environment="dev", spiffe_id=f"spiffe://b.c/{canary.key}")
+    sinks.shown += [json.dumps(list(guard.records())), str(central.history())]
+    sinks.shown.append("\n".join(sqlite3.connect(home / "state.db").iterdump()))
+    assert "leaked: (a credential)" in sinks.shown[-1]
+    assert not {piece for shown in sinks.shown for piece in canary.pieces() if piece in shown}
+
+
+@pytest.mark.parametrize("name", ["surveyJobRunnerNightly", "keyJournal_of.all", "tb_k", "a-tbk_1"])
+def test_names_that_only_look_alike(authority: Authority, name: str) -> None:
+    """Letters in the middle of a word are no token."""
+    assert authority.register(name, team="t", environment="dev").name == name
+
+
+@pytest.mark.parametrize("word", [b"x", 1, "\ud800", ["x"]])
+def test_remarks_that_are_no_text(authority: Authority, home: Path, word: Any) -> None:
+    """A remark is text, or it is refused before anything is done."""
+    for said in ({"reason": word}, {"reason": "r", "author": word}):
+        for act in (authority.revoke, authority.evict):
+            with pytest.raises(ConfigurationError):
+                act("claims-agent", **said)
+    with pytest.raises(ConfigurationError):
+        authority.register("x", team="t", environment="dev", owner=word)
+    with pytest.raises(ConfigurationError):
+        Budgets.open(home).reset("k", reason=word)
+    assert authority.find("claims-agent").status == "active"
 
 
 def test_no_secret_on_the_command_line(

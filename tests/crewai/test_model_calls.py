@@ -71,6 +71,24 @@ class TestNames:
         """What has no name is called so, and never by a name a policy can mean."""
         assert _call_of(llm).name == "unknown"
 
+    @pytest.mark.parametrize(
+        ("more", "name"),
+        [
+            ({}, "openai/gpt-4o"),
+            ({"additional_params": {"model": "gpt-4o", "top_k": 1}}, "openai/gpt-4o"),
+            ({"additional_params": {"model": "gpt-9"}}, "unknown"),
+            ({"additional_params": {"fallbacks": [{"model": "gpt-9"}]}}, "unknown"),
+            ({"additional_params": {"extra_body": {"models": ["gpt-9"]}}}, "unknown"),
+            ({"additional_params": {"extra_body": [("model", "gpt-9")]}}, "unknown"),
+            ({"extra_body": {"model": "gpt-9"}}, "unknown"),
+        ],
+        ids=str,
+    )
+    def test_named_past_its_name(self, more: dict[str, Any], name: str) -> None:
+        """What is merged over the model's name must not name another."""
+        llm = LLM(model="gpt-4o", api_key="none", **more)
+        assert _call_of(llm).name == name
+
     def test_nameless_is_refused(
         self, hooked: None, counted: Any, make_caller: Any, guard: Any, outcomes: Any
     ) -> None:

@@ -214,6 +214,51 @@ class TestInjection:
             with pytest.raises(NotPermitted, match=r"arg\.unknown"):
                 lookup.invoke({**call, "args": {"number": 1, "user": "VICTIM"}}, config)
 
+    @pytest.mark.parametrize("sent", [False, 0, "", None, [], {}])
+    def test_falsy_host_value_from_a_model(self, sent: object, decisions: Any) -> None:
+        """`False` is a value: one sent for a hidden parameter is judged and on record."""
+        ran: list[object] = []
+
+        @protect
+        @tool
+        def lookup(number: int, dry_run: Annotated[Any, InjectedToolArg] = True) -> str:
+            """Look up."""
+            ran.append(dry_run)
+            return "ran"
+
+        call = {"name": "lookup", "id": "1", "type": "tool_call"}
+        for handlers in ([], [TabardCallbackHandler()]):
+            config: Any = {"callbacks": handlers}
+            with pytest.raises(NotPermitted, match=r"arg\.unknown"):
+                lookup.invoke({**call, "args": {"number": 1, "dry_run": sent}}, config)
+            assert decisions()[-1]["action"]["args"]["names"] == ["number", "dry_run"]
+        lookup.invoke({**call, "args": {"number": 1}})
+        assert ran == [True]
+
+    def test_equal_is_not_the_default(self) -> None:
+        """`1` sent for a hidden `True` is another value."""
+
+        @protect
+        @tool
+        def lookup(number: int, dry_run: Annotated[Any, InjectedToolArg] = True) -> str:
+            """Look up."""
+            return "ran"
+
+        with pytest.raises(NotPermitted, match=r"arg\.unknown"):
+            lookup.invoke({"number": 1, "dry_run": 1})
+
+    def test_falsy_default_is_no_argument(self, decisions: Any) -> None:
+        """What nobody sent is not judged, though LangChain may pass it on."""
+
+        @protect
+        @tool
+        def mine(x: int, user: Annotated[str, InjectedToolArg] = "") -> str:
+            """Read."""
+            return "ran"
+
+        assert mine.invoke({"x": 1}) == "ran"
+        assert decisions()[-1]["action"]["args"]["names"] == ["x"]
+
     def test_host_object_passes_as_itself(self, decisions: Any) -> None:
         """An injected object that is no data is neither decided on nor copied."""
         handle = object()

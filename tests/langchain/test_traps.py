@@ -12,7 +12,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool, InjectedToolArg, Tool, tool
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tabard import (
     AccessDenied,
@@ -241,9 +241,7 @@ class TestIdentity:
 class TestWhichModel:
     """The decision is about the model that is called, whatever a caller says."""
 
-    HANDLER: Callable[[], dict[str, Any]] = staticmethod(
-        lambda: {"callbacks": [TabardCallbackHandler()]}
-    )
+    HANDLER: Callable[[], Any] = staticmethod(lambda: {"callbacks": [TabardCallbackHandler()]})
 
     def refuse(self, model: Any, make_caller: Any, work: Callable[[Any], object]) -> str:
         with make_caller("allowed").enter(), pytest.raises(NotPermitted) as caught:
@@ -286,6 +284,70 @@ class TestWhichModel:
             model, make_caller, lambda m: m.invoke("hi", self.HANDLER(), model=other)
         )
         assert bound == passed == "openai/gpt-3"
+
+    PAST_THE_NAME: tuple[dict[str, Any], ...] = (
+        {"extra_body": {"model": "gpt-3"}},
+        {"extra_body": {"models": ["gpt-4o", "gpt-3"]}},
+        {"extra_body": {"extra_body": {"model": "gpt-3"}}},
+        {"extra_body": [("model", "gpt-3")]},
+        {"model_kwargs": {"model": "gpt-3"}},
+        {"models": ["gpt-3"]},
+        {"models": "gpt-3"},
+        {"fallbacks": [{"model": "gpt-3"}]},
+        {"engine": "gpt-3"},
+        {"deployment": "gpt-3"},
+        {"deployment_name": "gpt-3"},
+        {"modelId": "gpt-3"},
+        {"model": ["gpt-3"]},
+        {"model": b"gpt-3"},
+        {"model": {"x": 1}},
+        {"model": False},
+    )
+
+    @pytest.mark.parametrize("more", PAST_THE_NAME, ids=str)
+    def test_model_named_past_its_name(self, more: dict[str, Any], make_caller: Any) -> None:
+        """A parameter that makes a provider run another model counts, wherever it stands."""
+        model = ScriptedChatModel(script=[AIMessage("x")], model_name="gpt-4o")
+        self.refuse(model, make_caller, lambda m: m.invoke("hi", self.HANDLER(), **more))
+        self.refuse(model, make_caller, lambda m: m.bind(**more).invoke("hi", self.HANDLER()))
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"extra_body": {"model": "gpt-4o", "top_k": 1}},
+            {"model_kwargs": {}, "extra_body": None, "models": ["gpt-4o"], "model": None},
+        ],
+        ids=str,
+    )
+    def test_the_same_model_named_again(self, more: dict[str, Any], make_caller: Any) -> None:
+        """The control: what names no other model is in nobody's way."""
+        model = ScriptedChatModel(script=[AIMessage("x")], model_name="gpt-4o")
+        with make_caller("allowed").enter():
+            model.invoke("hi", self.HANDLER(), **more)
+        assert model.calls == 1
+
+    @pytest.mark.parametrize("serializable", [True, False])
+    @pytest.mark.parametrize("field", ["extra_body", "model_kwargs"])
+    def test_model_built_past_its_name(
+        self, field: str, serializable: bool, make_caller: Any
+    ) -> None:
+        """And so does one the object was built with, which its own name does not show."""
+
+        class Passing(ScriptedChatModel):
+            extra_body: dict[str, Any] | None = None
+            model_kwargs: dict[str, Any] = Field(default_factory=dict)
+
+            @classmethod
+            def is_lc_serializable(cls) -> bool:
+                return serializable
+
+        other: Any = {field: {"top_k": 1, "model": "gpt-3"}}
+        model = Passing(script=[AIMessage("x")], **other)
+        name = self.refuse(model, make_caller, lambda m: m.invoke("hi", self.HANDLER()))
+        assert name == "openai/unknown"
+        same: Any = {field: {"top_k": 1, "model": "gpt-4o"}}
+        with make_caller("allowed").enter():
+            Passing(script=[AIMessage("x")], **same).invoke("hi", self.HANDLER())
 
     def test_run_name_of_a_retriever(self, make_caller: Any) -> None:
         """A run's name does not turn one source into another."""

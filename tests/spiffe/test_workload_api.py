@@ -227,7 +227,7 @@ class TestRotation:
             trusting.admit(CALL, session=session)
         with pytest.raises(AuthenticationFailed, match="unknown_key"):
             trusting.login(source(peer, clock))
-        authority.federation.trust(DOMAIN, peer.endpoint)
+        authority.federation.trust(DOMAIN, peer.endpoint, go_back=True)
         trusting.admit(CALL, session=trusting.login(source(peer, clock)))
 
     @pytest.mark.parametrize("lever", ["revoke", "evict"])
@@ -304,6 +304,27 @@ class TestClient:
             monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", text)
             with pytest.raises(AuthenticationFailed, match="no_identity"):
                 guard.login()
+
+    @pytest.mark.parametrize(
+        "address",
+        ["unix:///\udcff", "unix:/x\ud800", b"unix:///x", None, 5, ["unix:///x"],
+         "unix:///" + "x" * 1_000_000, "x" * 1_000_000],
+    )  # fmt: skip
+    def test_address_that_is_no_text(
+        self, guard: Guard, authority: Authority, address: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A byte that is none of a text, another type, a megabyte: no error but ours."""
+        for opened in (check_endpoint, WorkloadApi, lambda a: workload_source(a, audience="x")):
+            with pytest.raises(ConfigurationError) as caught:
+                opened(address)
+            assert len(str(caught.value)) < 200
+        if address == "unix:///\udcff":  # what an environment can hold
+            with pytest.raises(ConfigurationError):
+                authority.federation.trust(DOMAIN, address)
+            monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", address)
+            with pytest.raises(AuthenticationFailed, match="no_identity"):
+                guard.login()
+            assert list(guard.records())[-1]["type"] == "auth.failed"
 
     @pytest.mark.parametrize(
         ("text", "target"),

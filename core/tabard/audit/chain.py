@@ -16,6 +16,9 @@ from functools import lru_cache
 GENESIS = "0" * 64
 """What the first record of a writer names as its predecessor."""
 
+STEP = 1.0
+"""Seconds back that are a step of the clock, and go on record."""
+
 FORMAT = 1
 """The version of the record format, the field `v`."""
 
@@ -65,12 +68,13 @@ class Chain:
         writer: Random id of this writer: one opened store in one process.
     """
 
-    __slots__ = ("_committed", "_counted", "_next", "_open", "_previous", "writer")
+    __slots__ = ("_committed", "_counted", "_latest", "_next", "_open", "_previous", "writer")
 
     def __init__(self) -> None:
         self.writer = os.urandom(8).hex()
         self._next, self._previous = 0, GENESIS
         self._committed = (0, GENESIS)
+        self._latest = 0.0
         self._counted: list[SessionCount] = []
         self._open: weakref.WeakSet[SessionCount] = weakref.WeakSet()
 
@@ -78,6 +82,18 @@ class Chain:
     def empty(self) -> bool:
         """Whether nothing was written yet."""
         return self._next == 0
+
+    def step_back(self, now: float) -> float | None:
+        """Seconds by which the clock has gone back since the latest record; None if it has not.
+
+        Asked once for each step. Threads read the clock before they wait for their turn, so a
+        little is nothing.
+        """
+        back, self._latest = self._latest - now, now
+        if back >= STEP:
+            return back
+        self._latest = max(now, now + back)
+        return None
 
     @property
     def open_sessions(self) -> dict[str, int]:

@@ -59,7 +59,7 @@ class Entry:
         """The id of the call it is about; None when it is about none."""
         if self.get("action") is None:
             return None
-        return str(self.get("call") or self.fields.get("id"))
+        return str(self.get("call") or self.get("unlogged.call") or self.fields.get("id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,14 +190,15 @@ def calls_among(store: Store, wanted: Filter) -> list[Call]:
 
 
 def _names(entry: Entry) -> set[object]:
-    paths = ("id", "call", "action.call_id", "provider_id")
+    paths = ("id", "call", "unlogged.call", "action.call_id", "provider_id")
     return {entry.get(path) for path in paths}
 
 
 def _call(store: Store, call: str) -> Call | None:
     about = [Entry.of(record) for record in store.stored_records(holding=call)]
-    decision = next((one for one in about if one.fields.get("id") == call), None)
-    if decision is None or not decision.kind.endswith(".decision"):
+    made = (one for one in about if one.kind.endswith(".decision") and one.call == call)
+    decision = next(made, None)
+    if decision is None:
         return None
     outcome = next((o for o in about if o.get("call") == call and o.get("outcome")), None)
     last = decision.index if outcome is None else outcome.index

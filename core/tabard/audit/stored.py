@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +43,7 @@ def parse_record(body: bytes, index: int) -> dict[str, Any]:
     try:
         text = body.decode("ascii")
         fields = json.loads(text)
-        # What comes out as it went in has no member twice; that is quicker than to look.
-        if isinstance(fields, dict) and _encode(fields) != text:
+        if isinstance(fields, dict) and not _has_each_member_once(text, fields):
             fields = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):
         fields = None
@@ -52,7 +52,28 @@ def parse_record(body: bytes, index: int) -> dict[str, Any]:
     return fields
 
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_ODD = re.compile(r'\\\\|"[ \t\r\n]')
+"""What would make the count below another one: an escaped backslash, or space after a quote."""
+
+
+def _has_each_member_once(text: str, fields: dict[str, Any]) -> bool:
+    """Whether as many members were read as are written; half the price of looking at each.
+
+    In text without anything odd a quote and a colon end the name of a member, unless they are
+    escaped within a text. Where it cannot be told, the answer is no, and somebody looks.
+    """
+    written = text.count('":') - text.count('\\":')
+    return _ODD.search(text) is None and _members(fields) == written
+
+
+def _members(value: dict[str, Any]) -> int:
+    count = len(value)
+    for member in value.values():
+        if type(member) is dict:
+            count += _members(member)
+        elif type(member) is list:
+            count += sum(_members(item) for item in member if type(item) is dict)
+    return count
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

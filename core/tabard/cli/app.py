@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
@@ -36,39 +38,73 @@ app.command()(init)
 def set_home(
     context: typer.Context,
     home: Annotated[
-        Path | None,
-        typer.Option(help="The home folder.", envvar="TABARD_HOME", show_default=".tabard"),
+        str | None,
+        # As text: an empty path would be the folder one is in, and not the default.
+        typer.Option(
+            help="The home folder.", envvar="TABARD_HOME", metavar="PATH", show_default=".tabard"
+        ),
     ] = None,
 ) -> None:
     """Remember where the home is for the command that follows."""
-    context.obj = home
+    context.obj = Path(home) if home else home
 
 
 def main() -> None:
     """Run the command line: exit 0 ok, 1 refused or tampered with, 2 unusable input."""
     try:
-        # Not `app()` alone: usage errors would be printed with whatever was typed.
-        code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(_run())
     except typer.Abort:
         sys.exit(1)
     except (AccessDenied, AuditError) as error:
-        complain(str(error))
-        sys.exit(1)
+        _fail(str(error), 1)
     except TabardError as error:
-        complain(str(error))
-        sys.exit(2)
+        _fail(str(error), 2)
     except OSError as error:
-        if error.errno != errno.EPIPE:
-            complain(f"the output cannot be written: {error.strerror}")
-            sys.exit(2)
-        # The reader (`head`, a pager) has gone; that is its right and no failure of ours.
-        sys.stderr.close()
-        sys.exit(0)
+        if error.errno == errno.EPIPE:
+            _leave()
+        _discard(sys.stdout)
+        _fail(f"the output cannot be written: {error.strerror}", 2)
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":
+            _fail("what was typed is not UTF-8 text", 2)
+        _fail(f"the output cannot be written in {error.encoding}", 2)
     except Exception as error:
         if callable(tell := getattr(error, "format_message", None)):  # a usage error
-            complain(tell())
-            sys.exit(2)
+            _fail(tell(), 2)
         # Without its text, which may hold what somebody typed: a token, for example.
-        complain(f"an error inside tabard: {type(error).__name__}; please report it")
-        sys.exit(2)
+        _fail(f"an error inside tabard: {type(error).__name__}; please report it", 2)
+
+
+def _run() -> int:
+    """Run the command to its last word, which is only then known to be written."""
+    try:
+        # Not `app()` alone: usage errors would be printed with whatever was typed.
+        code = app(standalone_mode=False)
+    except SystemExit:
+        # No command of ours exits by itself: it is what the libraries make of a closed pipe.
+        _leave()
+    sys.stdout.flush()
+    return code if isinstance(code, int) else 0
+
+
+def _leave() -> NoReturn:
+    """The reader (`head`, a pager) has gone; that is its right and no failure of ours."""
+    _discard(sys.stdout)
+    sys.exit(0)
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    """Complain, and exit as one has to, also where nobody reads the complaint."""
+    try:
+        complain(text)
+    except (OSError, SystemExit):
+        _discard(sys.stderr)
+    sys.exit(code)
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is still unwritten go nowhere: Python flushes it at exit, and would fail."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -45,7 +45,9 @@ Until = Annotated[str | None, typer.Option(help="The time before which it was.")
 @app.command()
 def tail(
     context: typer.Context,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many records.")] = 20,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=10**9, help="How many records.")
+    ] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
     agent: Agent = None,
     session: OneSession = None,

@@ -87,13 +87,21 @@ def trust(
         str | None, typer.Option(help="PEM certificates that have to vouch for the address.")
     ] = None,
     replace: Annotated[bool, typer.Option(help="Replace the bundle it is trusted by now.")] = False,
+    go_back: Annotated[
+        bool, typer.Option(help="Believe keys again that are refused; take a lower sequence.")
+    ] = False,
     author: Author = None,
     as_json: AsJson = False,
 ) -> None:
     """Trust another trust domain by its bundle, so that its agents can be registered here."""
     with Authority.open(context.obj) as authority:
         bundle = authority.federation.trust(
-            trust_domain, origin, pin=pin, replace_known=replace, author=author
+            trust_domain,
+            origin,
+            pin=pin,
+            replace_known=replace,
+            go_back=go_back,
+            author=author,
         )
     if as_json:
         facts = {"keys": len(bundle), "authorities": len(bundle.authorities)}

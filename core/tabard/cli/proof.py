@@ -45,9 +45,14 @@ def key(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def checkpoint(context: typer.Context, private: PrivateKey = None, as_json: AsJson = False) -> None:
+def checkpoint(
+    context: typer.Context,
+    private: PrivateKey = None,
+    witnesses: Witnesses = None,
+    as_json: AsJson = False,
+) -> None:
     """Seal every record there is, and print the signed checkpoint: keep it somewhere else."""
-    seal = Seal.open(context.obj, key=private)
+    seal = Seal.open(context.obj, key=private, witnesses=_addresses(witnesses))
     sealed = seal.seal()
     if sealed is None:
         raise ConfigurationError("the log is empty; there is nothing to seal")

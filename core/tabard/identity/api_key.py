@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tabard.errors import AuthenticationFailed
+from tabard.identity.encoding import plain
 
 PREFIX = "tbk_"
 JOIN_PREFIX = "tbj_"
@@ -68,16 +69,18 @@ def new_api_key(prefix: str = PREFIX) -> str:
     return head + _checksum(head)
 
 
-def id_of(text: str) -> str:
+def id_of(text: object) -> str:
     """The public id of a key that is spelled right.
 
     Raises:
         AuthenticationFailed: It is no key (`malformed`), or has a typo (`bad_checksum`).
     """
-    match = _SHAPE.fullmatch(text)
+    held = plain(text)
+    match = _SHAPE.fullmatch(held) if isinstance(held, str) else None
     if match is None:
         raise AuthenticationFailed(code="malformed", reason="the credential is not an API key")
-    if _checksum(text[:-_CHECKSUM]) != text[-_CHECKSUM:]:
+    head, checksum = match[0][:-_CHECKSUM], match[0][-_CHECKSUM:]
+    if _checksum(head) != checksum:
         raise AuthenticationFailed(code="bad_checksum", reason="the API key has a typo in it")
     return match[1]
 

@@ -146,6 +146,7 @@ def _read_authority(element: Mapping[str, Any], where: str) -> x509.Certificate:
         x509.ExtensionNotFound,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
+        Warning,  # of what the library will refuse one day, where warnings are errors
     ):
         raise ConfigurationError(f"{where}: `x5c` is no certificate of an authority") from None
     if not extension.value.ca:

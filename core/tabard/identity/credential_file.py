@@ -15,8 +15,20 @@ class CredentialFile:
     __slots__ = ("_path",)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Remember where the file is; it is read at login and at every renewal."""
-        self._path = Path(path).expanduser()
+        """Remember where the file is; it is read at login and at every renewal.
+
+        Raises:
+            AuthenticationFailed: It is no path.
+        """
+        problem = False
+        try:
+            self._path = Path(path)
+        except Exception:  # whatever a caller's own kind of path raises
+            problem = True
+        if problem:
+            raise AuthenticationFailed(
+                code="malformed", reason="expected the path of a credential file"
+            )
 
     def credential(self) -> str:
         """What is in the file now.
@@ -27,9 +39,11 @@ class CredentialFile:
         """
         problem = ""
         try:
-            data = read_private(self._path, what="credential")
+            data = read_private(self._path.expanduser(), what="credential")
         except ConfigurationError as error:
             problem = str(error)
+        except RuntimeError:
+            problem = f"{self._path}: there is no such user, or no home folder"
         if problem:
             raise GuardUnavailable(code="credential_file", reason=problem)
         if len(data) > MAX_FILE:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tabard.actions import Action
+from tabard.actions import Action, Delegation, ModelCall
 from tabard.arguments import plain_arguments
 from tabard.clock import CLOCK_SKEW, Clock, read_clock, system_clock
 from tabard.errors import ConfigurationError
@@ -89,11 +89,21 @@ def make_proof(
 def call_digest(action: Action) -> str:
     """base64url of SHA-256 over a call as JSON with sorted members: its kind, name and arguments.
 
+    The name of a delegation is the SPIFFE ID, where it goes to one: several agents can bear one
+    name. The arguments of a model call are its numbers of tokens, on which its price hangs.
+
     Raises:
         ValueError: The arguments have no plain JSON form.
     """
-    arguments = plain_arguments(getattr(action, "arguments", {}))
-    call = {"kind": action.kind, "name": action.name, "arguments": arguments}
+    name, arguments = action.name, getattr(action, "arguments", {})
+    if isinstance(action, Delegation) and action.spiffe_id is not None:
+        name = action.spiffe_id
+    if isinstance(action, ModelCall):
+        arguments = {
+            "input_tokens": action.input_tokens,
+            "max_output_tokens": action.max_output_tokens,
+        }
+    call = {"kind": action.kind, "name": name, "arguments": plain_arguments(arguments)}
     text = json.dumps(call, sort_keys=True, separators=(",", ":"))
     return base64url(hashlib.sha256(text.encode("ascii")).digest())
 

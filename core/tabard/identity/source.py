@@ -79,6 +79,16 @@ class RenewingSource:
         finally:
             self._lock.release()
 
+    def discard(self, refused: str | X509Svid) -> None:
+        """Ask for another credential at the next use, if this one is still held: it was refused."""
+        if not self._lock.acquire(blocking=False):
+            return  # another thread asks for the next one just now
+        try:
+            if self._held is not None and self._held.credential is refused:
+                self._held = replace(self._held, renew_at=0.0)
+        finally:
+            self._lock.release()
+
     def _renew(self, held: _Held | None, now: float) -> _Held:
         try:
             credential = self._issue()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tabard.errors import InvalidSpiffeId
+from tabard.redaction import holds_credential
 
 MAX_LENGTH = 2048
 """Characters of a SPIFFE ID; the standard asks for no more to be supported."""
@@ -95,6 +96,8 @@ class SpiffeId:
                     f"{what}: expected 1 to 128 letters, digits, `.`, `_` or `-`, "
                     f"found {part!r:.100}"
                 )
+            if holds_credential(part):
+                raise InvalidSpiffeId(f"{what}: this is a credential; a name is on every record")
         domain = cls.for_trust_domain(trust_domain)
         return cls.parse(f"{domain}/env/{environment}/team/{team}/agent/{name}")
 

@@ -44,11 +44,20 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = _first_twice(pairs)
         shown = f" `{twice}`" if twice.isidentifier() and len(twice) < _SHOWN else ""
         raise DuplicateMember(f"a member{shown} is named twice")
     return members
+
+
+def _first_twice(pairs: list[tuple[str, Any]]) -> str:
+    # One pass: counting each name among all the others takes minutes for an object made for it.
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
 
 
 def _constant(_: str) -> NoReturn:

@@ -67,7 +67,11 @@ def mint_token(
     txn = new_token_id() if txn is None else txn
     ids = {"jti": jti, "txn": txn} | ({} if bound_to is None else {"bound_to": bound_to})
     _check_facts(subject, audience, issued_at, lifetime, ids)
-    if profile not in _TYPES or (bound_to is not None and profile != TOKEN_TYPE):
+    if (
+        not isinstance(profile, str)
+        or profile not in _TYPES
+        or (bound_to is not None and profile != TOKEN_TYPE)
+    ):
         raise ConfigurationError(
             f"profile: expected {TOKEN_TYPE}, or {JWT_SVID} for a token that is not bound to a key"
         )

@@ -17,11 +17,15 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from tabard.errors import AccessDenied, AuthenticationFailed, ConfigurationError, GuardUnavailable
+from tabard.identity.encoding import plain
 from tabard.identity.spiffe_id import SpiffeId
 from tabard.identity.strict_json import parse_object
 
 TIMEOUT = 5.0
 """Seconds until a call is given up."""
+
+MAX_ADDRESS = 1024
+"""Characters of an address; the path of a socket has about a hundred at most."""
 
 _HEADER = (("workload.spiffe.io", "true"),)
 _TCP = re.compile(r"tcp://(\[[0-9a-f:.]+\]|[0-9.]+):([1-9][0-9]{0,4})", re.ASCII)
@@ -36,6 +40,10 @@ def check_endpoint(text: str) -> str:
             section 4).
     """
     expected = "expected unix:///absolute/path or tcp://IP:port"
+    held = plain(text)
+    if not isinstance(held, str) or len(held) > MAX_ADDRESS or not _has_utf8_form(held):
+        raise ConfigurationError(f"Workload API address: {expected}")
+    text = held
     if text.startswith("unix:"):
         path = text.removeprefix("unix://" if text.startswith("unix://") else "unix:")
         if not path.startswith("/") or path.startswith("//") or re.search(r"[?#\x00-\x1f]", path):
@@ -49,6 +57,14 @@ def check_endpoint(text: str) -> str:
     except ValueError:
         raise ConfigurationError(f"Workload API address {text!r}: {expected}") from None
     return f"{match[1]}:{match[2]}"
+
+
+def _has_utf8_form(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a byte of the environment that is none of a text
+        return False
+    return True
 
 
 class WorkloadApi:
@@ -257,9 +273,10 @@ def _to_pem(chain: bytes, key: bytes) -> bytes | None:
 
     try:
         certificates = [one.public_bytes(Encoding.PEM) for one, _ in _certificates(chain)]
-        private = load_der_private_key(key, password=None).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
+        # Not checked for consistency, which can take minutes: `X509Svid` looks at its numbers.
+        private = load_der_private_key(
+            key, password=None, unsafe_skip_rsa_key_validation=True
+        ).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     except Exception:
         return None  # whatever the parser made of it, it holds a key and is not passed on
     return b"".join(certificates) + private

@@ -34,6 +34,8 @@ MAX_LIFETIME = 3600
 """Seconds an X.509-SVID of ours lives at most."""
 MAX_RSA_BITS = 4096
 """Bits of another issuer's RSA key; a larger one only makes work."""
+_MAX_EXPONENT = 2**33
+"""The largest public exponent; all there are in use are far smaller."""
 
 _PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 _EXTENDED = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -62,7 +64,8 @@ class X509Svid:
         certificates, keys = read_blocks(data)
         chain: list[x509.Certificate] = []
         key: object = None
-        with suppress(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        # The library warns of what it will refuse one day; a process may make errors of warnings.
+        with suppress(ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, Warning):
             chain = [x509.load_pem_x509_certificate(block) for block in certificates]
             # Checking an RSA key for consistency takes minutes for one made to take them. Whether
             # it is the certificate's shows when it signs.
@@ -71,6 +74,8 @@ class X509Svid:
             )
         if isinstance(key, rsa.RSAPrivateKey) and key.key_size > MAX_RSA_BITS:
             refuse("malformed", f"an RSA key of more than {MAX_RSA_BITS} bits")
+        if isinstance(key, rsa.RSAPrivateKey) and not _is_bounded(key):
+            refuse("malformed", "the numbers of the RSA key do not fit one another")
         if not chain or not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
             refuse("malformed", "the credential is not a certificate chain with its private key")
         return cls(chain, key)
@@ -140,6 +145,27 @@ class X509Svid:
     def __reduce__(self) -> Any:
         """A key does not leave its process by accident."""
         raise TypeError("an X.509-SVID cannot be pickled or copied; it holds a private key")
+
+
+def _is_bounded(key: rsa.RSAPrivateKey) -> bool:
+    """Whether no number of an RSA key is larger than its modulus makes it.
+
+    Signing with a made-up factor of a few thousand bits takes minutes. The sizes come first, so
+    that the product is that of numbers which are small.
+    """
+    numbers = key.private_numbers()
+    n, e = numbers.public_numbers.n, numbers.public_numbers.e
+    p, q = numbers.p, numbers.q
+    return (
+        1 < e < _MAX_EXPONENT
+        and 1 < p < n
+        and 1 < q < n
+        and p * q == n
+        and 0 < numbers.d < n
+        and 0 < numbers.dmp1 < p
+        and 0 < numbers.dmq1 < q
+        and 0 < numbers.iqmp < p
+    )
 
 
 def create_authority_certificate(

@@ -10,6 +10,7 @@ trust domain under a policy that repeats the rules. In order: `malformed`, `bad_
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -43,6 +44,7 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
     x509.InvalidVersion,
     UnsupportedAlgorithm,
+    Warning,
 )
 
 
@@ -137,7 +139,12 @@ class X509Verifier:
             path = []
         if not path:
             self._explain(leaf, between)
-        if any(_names_identity(one) for one in path[1:]):
+        named: bool | None = None
+        with suppress(*_UNREADABLE):
+            named = any(_names_identity(one) for one in path[1:])
+        if named is None:
+            refuse("malformed", "an authority in the chain has names that cannot be read")
+        if named:
             refuse("bad_subject", "an authority in the chain has the name of an identity")
         return path[-1]
 

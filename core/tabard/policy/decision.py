@@ -39,6 +39,7 @@ class Decision:
         mode: `enforce`, or `shadow`: recorded, and never blocking.
         approvals: Who is asked, for how long: all of them have to agree; only with `ask`.
         terms: What a call that may go ahead is bound to: budgets, rates, and what is recorded.
+        above: The same of each agent that the caller acts for, by SPIFFE ID: their rates count too.
     """
 
     effect: Literal["allow", "deny", "ask"]
@@ -48,6 +49,7 @@ class Decision:
     mode: Mode = "enforce"
     approvals: tuple[Approval, ...] = field(default=(), repr=False)
     terms: Terms | None = field(default=None, repr=False)
+    above: tuple[tuple[str, Terms], ...] = field(default=(), repr=False)
 
     @property
     def permits(self) -> bool:

@@ -100,7 +100,7 @@ def read_yaml(text: str, origin: str) -> Any:
         ConfigurationError: It is not YAML; `origin` is named.
     """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError
 
     try:
         return YAML(typ="safe", pure=True).load(text)
@@ -108,5 +108,5 @@ def read_yaml(text: str, origin: str) -> Any:
         mark = error.problem_mark
         place = f"{mark.line + 1}:{mark.column + 1}: " if mark else ""
         raise ConfigurationError(f"{origin}:{place} not valid YAML: {error.problem}") from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # `!!bool x` is a KeyError of the library's, and not the only one
         raise ConfigurationError(f"{origin}: not valid YAML: {type(error).__name__}") from None

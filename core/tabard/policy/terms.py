@@ -120,6 +120,7 @@ class Terms:
         data: What data it is about.
         kept_arguments: The arguments that are kept, encrypted; all others are committed to only.
         keeps_result: Whether the result is kept as well.
+        mode: Whether these limits block, or are only recorded: as their agent's section says.
     """
 
     budgets: tuple[BudgetLimit, ...] = ()
@@ -129,12 +130,22 @@ class Terms:
     data: DataUse | None = None
     kept_arguments: tuple[str, ...] = ()
     keeps_result: bool = False
+    mode: Literal["enforce", "shadow"] = "enforce"
 
 
 class TermsTable:
     """The terms of one agent, worked out once per tool name."""
 
-    __slots__ = ("_data", "_facts", "_memo", "_rates", "budgets", "of_delegations", "of_models")
+    __slots__ = (
+        "_data",
+        "_facts",
+        "_memo",
+        "_mode",
+        "_rates",
+        "budgets",
+        "of_delegations",
+        "of_models",
+    )
 
     def __init__(
         self,
@@ -143,15 +154,17 @@ class TermsTable:
         rates: NameIndex[RateCap],
         max_output_tokens: int | None,
         data: DataUse | None,
+        mode: Literal["enforce", "shadow"],
         facts: Callable[[str], ToolFacts | None],
     ) -> None:
         self.budgets = budgets
+        self._mode = mode
         self._rates = rates
         self._data = data
         self._facts = facts
         self._memo: dict[str, Terms | None] = {}
-        self.of_delegations = _some(Terms(data=data))
-        self.of_models = _some(
+        self.of_delegations = self._some(Terms(data=data))
+        self.of_models = self._some(
             Terms(budgets=budgets, max_output_tokens=max_output_tokens, data=data)
         )
 
@@ -177,7 +190,7 @@ class TermsTable:
                 data = replace(known, data_class=facts.data_class, asset=facts.asset)
         budgets = self.budgets if cost else ()
         rates = self._rates.matching(name)
-        return _some(
+        return self._some(
             Terms(
                 budgets=budgets,
                 cost=cost,
@@ -188,9 +201,5 @@ class TermsTable:
             )
         )
 
-
-_NONE = Terms()
-
-
-def _some(terms: Terms) -> Terms | None:
-    return None if terms == _NONE else terms
+    def _some(self, terms: Terms) -> Terms | None:
+        return None if terms == Terms() else replace(terms, mode=self._mode)

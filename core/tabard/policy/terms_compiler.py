@@ -103,6 +103,7 @@ def compile_terms(
         ),
         max_output_tokens=section.models.max_output_tokens,
         data=_compile_purpose(section.purpose, document),
+        mode=section.mode or document.mode,
         facts=tools.facts,
     )
 

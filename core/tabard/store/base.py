@@ -65,6 +65,9 @@ class Transaction(Protocol):
     def refuse(self, name: str, *, expires: int) -> bool:
         """Refuse what bears a name until a POSIX second; False if it was refused already."""
 
+    def is_refused(self, name: str) -> bool:
+        """Whether what bears a name is refused."""
+
     def refuse_no_more(self, name: str) -> None:
         """Let what bears a name count again."""
 
@@ -79,6 +82,9 @@ class Transaction(Protocol):
 
     def revoke_api_key(self, key_id: str) -> bool:
         """Mark a key as taken back, or a join token as used; False if it was already."""
+
+    def revoke_api_keys_of(self, spiffe_id: str) -> None:
+        """Mark every key and join token of an identity as taken back."""
 
     def shorten_api_key(self, key_id: str, expires_at: int) -> None:
         """Let a key expire at a POSIX second, unless it does so earlier."""

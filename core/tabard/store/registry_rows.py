@@ -94,6 +94,11 @@ class RegistryRows:
         self._db.execute(query, (expires, name))
         return False
 
+    def is_refused(self, name: str) -> bool:
+        """Whether what bears a name is refused."""
+        query = "SELECT EXISTS (SELECT 1 FROM refused WHERE name = ?)"
+        return bool(self._db.execute(query, (name,)).fetchone()[0])
+
     def refuse_no_more(self, name: str) -> None:
         """Let what bears a name count again."""
         self._db.execute("DELETE FROM refused WHERE name = ?", (name,))
@@ -128,6 +133,10 @@ class RegistryRows:
         """Mark a key as taken back, or a join token as used; False if it was already."""
         query = "UPDATE api_key SET revoked = 1 WHERE id = ? AND revoked = 0"
         return self._db.execute(query, (key_id,)).rowcount == 1
+
+    def revoke_api_keys_of(self, spiffe_id: str) -> None:
+        """Mark every key and join token of an identity as taken back."""
+        self._db.execute("UPDATE api_key SET revoked = 1 WHERE spiffe_id = ?", (spiffe_id,))
 
     def shorten_api_key(self, key_id: str, expires_at: int) -> None:
         """Let a key expire at a POSIX second, unless it does so earlier."""

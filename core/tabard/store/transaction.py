@@ -116,6 +116,10 @@ class SqliteTransaction(
                 "writer.open", opening_fields(store._parent), self._now
             )
             self._db.execute(_INSERT, (leaf, body))
+        back = store._chain.step_back(self._now)
+        if back is not None:
+            _, body, leaf = store._chain.link("clock.step", f'"back_s":{back:.6f}', self._now)
+            self._db.execute(_INSERT, (leaf, body))
         record_id, body, leaf = store._chain.link(kind, fields, self._now, count)
         self._db.execute(_INSERT, (leaf, body))
         return record_id

@@ -5,6 +5,7 @@ CrewAI calls the model when a hook raises anything but `HookAborted`, so nothing
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from crewai.hooks import HookAborted
@@ -19,6 +20,12 @@ SOURCE = "tabard"
 _UNKNOWN = "unknown"
 _LIMITS = ("max_tokens", "max_completion_tokens")
 """What providers call the limit of an answer."""
+
+_NAMES = (
+    "model", "model_name", "model_id", "modelId", "models", "fallbacks",
+    "engine", "deployment", "deployment_id", "deployment_name", "azure_deployment",
+)  # fmt: skip
+_PASSED_ON = ("additional_params", "extra_body", "extra_json", "model_kwargs")
 
 model_calls = ModelCalls()
 """The model calls of this process that have no outcome yet."""
@@ -88,9 +95,38 @@ def _call_of(llm: Any, read: int | None = None, written: int | None = None) -> M
     if not isinstance(name, str) or not name:
         return ModelCall(_UNKNOWN)
     provider = getattr(llm, "provider", None)
+    name = str.__str__(name)  # plain, where it is an enum's
+    if not all(_is_same(name, provider, one) for one in _named_beside(llm)):
+        return ModelCall(_UNKNOWN)
     if not isinstance(provider, str) or not provider or name.startswith(f"{provider}/"):
         return ModelCall(name, input_tokens=read, max_output_tokens=written)
-    return ModelCall(name, provider=provider, input_tokens=read, max_output_tokens=written)
+    return ModelCall(
+        name, provider=str.__str__(provider), input_tokens=read, max_output_tokens=written
+    )
+
+
+def _named_beside(llm: Any) -> Iterator[object]:
+    """Whatever stands where a provider looks for a model beside the object's own name.
+
+    CrewAI merges `additional_params` over the model's name, and the SDK does it with `extra_body`.
+    """
+    for name in _PASSED_ON:
+        yield from _named_in(getattr(llm, name, None))
+
+
+def _named_in(passed_on: object) -> Iterator[object]:
+    if not isinstance(passed_on, dict):
+        yield passed_on
+        return
+    for name in _NAMES:
+        value = passed_on.get(name)
+        yield from value if isinstance(value, list | tuple) else [value]
+    for name in _PASSED_ON:
+        yield from _named_in(passed_on.get(name))
+
+
+def _is_same(name: str, provider: object, other: object) -> bool:
+    return other is None or (isinstance(other, str) and other in ("", name, f"{provider}/{name}"))
 
 
 def after_model(context: Any) -> None:

@@ -2,7 +2,8 @@
 
 Metadata can be set by any caller, so a name counts only when the parameters of the invocation or
 the model object bear it out. Where they name several models (a model switched at run time, say),
-every one of them has to be allowed.
+every one of them has to be allowed. A parameter that goes past all of these, such as `extra_body`,
+may name no other model: what the provider makes of it would be on no record.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ UNKNOWN = "unknown"
 """Stands for a name that cannot be established; what bears it is refused under any policy."""
 
 _NAMES = ("model", "model_name", "model_id", "azure_deployment", "deployment_name")
+_ALIASES = ("deployment", "deployment_id", "engine", "modelId", "models", "fallbacks")
+"""Further names under which some provider takes a model, or several to choose from."""
+
+_PASSED_ON = ("extra_body", "extra_json", "model_kwargs")
+"""Parameters that a class merges over those it has set itself."""
+
 _IN_REPR = re.compile(rf"[( ](?:{'|'.join(_NAMES)})='([^']+)'")
+_PASSED_ON_IN_REPR = re.compile(
+    rf"(?:{'|'.join(_PASSED_ON)})=\{{[^{{}}]*'(?:{'|'.join(_NAMES + _ALIASES)})': (?!None)([^,}}]+)"
+)
+_UNREADABLE = object()
 
 
 def admit_model(
@@ -86,8 +97,41 @@ def _names(
         own = [told]
     if not own:
         return [UNKNOWN]
-    # Google's names come with and without a prefix.
-    return list(dict.fromkeys(name.removeprefix("models/") for name in [*own, told] if name))
+    if not _is_all_there_is(own, serialized or {}, parameters):
+        return [UNKNOWN]
+    return list(dict.fromkeys(_bare(name) for name in [*own, told] if name))
+
+
+def _bare(name: str) -> str:
+    """Google's names come with and without a prefix."""
+    return name.removeprefix("models/")
+
+
+def _is_all_there_is(own: list[str], serialized: Mapping[str, Any], parameters: object) -> bool:
+    """Whether no parameter, of the call or the object, leads to a model of another name."""
+    known = {_bare(name) for name in own}
+    loose = [*_loosely_named(parameters), *_loosely_named(serialized.get("kwargs"))]
+    loose += _values(parameters, _NAMES)
+    loose += [one.strip("'") for one in _PASSED_ON_IN_REPR.findall(_text(serialized.get("repr")))]
+    return all(isinstance(one, str) and _bare(one) in known for one in loose)
+
+
+def _loosely_named(parameters: object) -> Iterator[object]:
+    """Whatever stands where some provider looks for a model."""
+    for value in _values(parameters, _ALIASES):
+        yield from value if isinstance(value, list | tuple) else [value]
+    for inner in _values(parameters, _PASSED_ON):
+        if isinstance(inner, Mapping):
+            yield from _values(inner, _NAMES)
+            yield from _loosely_named(inner)
+        else:
+            yield _UNREADABLE
+
+
+def _values(parameters: object, names: tuple[str, ...]) -> Iterator[object]:
+    if isinstance(parameters, Mapping):
+        found = (parameters.get(name) for name in names)
+        yield from (v for v in found if v is not None and not (isinstance(v, str) and v == ""))
 
 
 def _named_in(parameters: object) -> Iterator[str]:
@@ -113,4 +157,4 @@ def _strictest(calls: list[ModelCall], session: Session | None) -> ModelCall:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return str.__str__(value) if isinstance(value, str) else ""  # plain, where it is an enum's

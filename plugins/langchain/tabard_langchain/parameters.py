@@ -91,39 +91,44 @@ class Parameters:
         bound.apply_defaults()
         decided: dict[str, Any] = {}
         for name, value in self._named(bound.arguments, unseen=self.preset - given):
-            if self._is_left_out(name, value):
+            if self._is_left_out(name, value, came=self._came(name, value, given)):
                 continue
             if name in decided:
                 raise ValueError("an argument name occurs twice")
             decided[name] = value
-        supplied = self.host.intersection(decided).difference(self._told(given, decided))
-        return Prepared(*running, decided, supplied)
+        told = {name for name, value in decided.items() if self._came(name, value, given)}
+        return Prepared(*running, decided, self.host.intersection(decided) - told)
 
-    def _told(self, given: frozenset[str], decided: Mapping[str, Any]) -> set[str]:
-        """The names that came with the call, and not from a default.
+    def _came(self, name: str, value: Any, given: frozenset[str]) -> bool:
+        """Whether a value came with the call, and not from a default.
 
         A model can send a parameter it was never shown, and nothing tells that from the host's:
         so what came with the call is judged like any other argument.
         """
-        defaults = {name: p.default for name, p in self.signature.parameters.items()}
-        return {
-            name
-            for name in decided
-            if name not in defaults or (name in given and defaults[name] != decided[name])
-        }
+        parameter = self.signature.parameters.get(name)
+        if parameter is None:
+            return True
+        return name in given and not _same(parameter.default, value)
 
     def _copied(self, name: str, value: Any, kind: Any) -> Any:
         if kind is inspect.Parameter.VAR_KEYWORD:
             single = inspect.Parameter.KEYWORD_ONLY
             return {key: self._copied(key, item, single) for key, item in value.items()}
-        return value if self._is_left_out(name, value) else copy.deepcopy(value)
+        return value if self._is_left_out(name, value, came=True) else copy.deepcopy(value)
 
-    def _is_left_out(self, name: str, value: Any) -> bool:
-        """Whether an argument is the framework's, or an object of the host's that is no data."""
+    def _is_left_out(self, name: str, value: Any, *, came: bool) -> bool:
+        """Whether an argument is the framework's, or an object of the host's that is no data.
+
+        With `came`, it came with the call, so a model may have sent it: `False` counts, too.
+        """
         if name in self.framework:
             return True
+        if name in _BY_NAME:  # LangChain passes None where it has none
+            came = came and value is not None
+        elif name not in self.host:
+            return False
         # A model can send a name LangChain uses elsewhere, but not an object.
-        return (name in _BY_NAME or name in self.host) and not (value and _is_plain(value))
+        return not ((came or value) and _is_plain(value))
 
     def _named(
         self, arguments: Mapping[str, Any], *, unseen: frozenset[str]
@@ -194,6 +199,11 @@ def _is_runtime(kind: Any) -> bool:
     """Whether it is `ToolRuntime`, whose base LangChain keeps private."""
     bases = kind.__mro__ if isinstance(kind, type) else ()
     return any(base.__name__ == "_DirectlyInjectedToolArg" for base in bases)
+
+
+def _same(default: Any, value: Any) -> bool:
+    """Whether a value is its default: `1` is not `True`."""
+    return type(default) is type(value) and bool(default == value)
 
 
 def _is_plain(value: Any) -> bool:

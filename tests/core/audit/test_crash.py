@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from pathlib import Path
 
-from tabard import Authority, Guard, ToolCall
+from tabard import Authority, Guard, Session, ToolCall
 from tabard.audit import verify_export
 from tabard.audit.export import export_log, open_export
 from tabard.home import Home
@@ -71,3 +72,25 @@ def test_two_hundred_kills(home: Path, policy_text: str, tmp_path: Path) -> None
     with open_export(path) as file:
         export_log(store, file)
     assert verify_export(path, keys=[str(read_verifier_key(place))]).records == found.records
+
+
+def test_sixty_four_threads(home: Path, guard: Guard, session: Session, tmp_path: Path) -> None:
+    """Many threads at once, sealed meanwhile: each call is on record, in one chain and one tree."""
+    calls: list[str] = []
+
+    def work_on() -> None:
+        for _ in range(8):
+            with guard.admit(CALL, session=session) as permit:
+                calls.append(permit.call)
+
+    threads = [threading.Thread(target=work_on) for _ in range(64)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    guard.close()
+    found = verify_home(Home.locate(home), SqliteStore(home / "state.db"))
+    store = SqliteStore(home / "state.db")
+    kept = [record.parse()["id"] for record in store.stored_records()]
+    assert (len(calls), set(calls) - set(kept)) == (512, set())
+    assert found.sealed == store.extent()[1]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tabard import AuditError, Authority, Guard, Session, ToolCall
+from tabard import AuditError, Authority, Guard, GuardUnavailable, Session, ToolCall
 from tabard.audit import Chain, StoredRecord, leaf_hash, verify_log, verify_records
 from tabard.store import SqliteStore
 
@@ -219,3 +219,17 @@ def test_records_are_one_line_of_ascii(records: list[StoredRecord]) -> None:
         text = record.body.decode("ascii")
         assert text.isprintable()
         assert json.loads(text)["v"] == 1
+
+
+def test_clock_that_goes_back(guard: Guard, session: Session, clock: Any) -> None:
+    """A step back is on record with its size, once; the order of the log is not the clock's."""
+    guard.admit(ALLOWED, session=session)
+    clock.now -= 90
+    for _ in range(2):
+        with pytest.raises(GuardUnavailable, match="gone back"):
+            guard.admit(ALLOWED, session=session)
+    clock.now += 89.5
+    guard.admit(ALLOWED, session=session)
+    steps = [r["back_s"] for r in guard.records() if r["type"] == "clock.step"]
+    assert steps == [90.0]
+    guard.verify()

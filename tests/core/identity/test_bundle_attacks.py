@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -112,6 +113,16 @@ class TestDocument:
             assert "SECRET" not in repr(vars(seen))
             assert "SECRET" not in str(getattr(seen, "doc", ""))
             seen = seen.__context__
+
+
+def test_member_twice_among_very_many() -> None:
+    """A megabyte of members, one of them twice at the end: refused at once."""
+    names = ",".join(f'"{number:06x}":0' for number in range(90_000))
+    text = f'{{{names},"{90_000 - 1:06x}":0,"keys":[]}}'
+    began = time.process_time()
+    with pytest.raises(ConfigurationError, match="named twice"):
+        TrustBundle.from_jwks(text, trust_domain="acme.example")
+    assert time.process_time() - began < 1
 
 
 def test_key_of_another_use_verifies_nothing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 
 from tabard import AuthenticationFailed, TabardError
 from tabard.identity import SigningKey, SpiffeId, TokenVerifier, TrustBundle, fingerprint
+from tabard.identity.api_key import id_of
+from tabard.identity.credential_file import CredentialFile
+from tabard.identity.workload_api import check_endpoint
 
 NOW = 1_800_000_000
 DOMAIN = "acme.example"
@@ -322,3 +326,89 @@ class TestSpiffeId:
         with pytest.raises(TabardError) as caught:
             SpiffeId.parse("spiffe://a" + filler * (MEGABYTE // len(filler)))
         assert len(str(caught.value)) < 200
+
+
+class TestEndpoint:
+    """The address of a Workload API."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(text=ANYTHING | st.from_regex(r"(unix|tcp):/{0,3}[\w.:\[\]@?#%/-]*"))
+    def test_anything(self, text: Any) -> None:
+        """What is taken is an absolute path or a literal address; all else is our error."""
+        try:
+            target = check_endpoint(text)
+        except TabardError:
+            return
+        assert target.isprintable() or target.startswith("unix:/")
+        target.encode()
+
+    @weird
+    def test_what_is_no_text(self, at: int) -> None:
+        """A text that raises when it is measured is taken for what it holds, which is none."""
+        with pytest.raises(TabardError):
+            check_endpoint(WEIRD[at])
+
+    @pytest.mark.parametrize(
+        "start", ["unix:///", "unix:/", "tcp://1", "tcp://[", "tcp://1.2.3.4:"]
+    )
+    @pytest.mark.parametrize("filler", ["a", "1", "/", ":", "é", "\ud800", "\0"])
+    def test_a_megabyte(self, start: str, filler: str) -> None:
+        with pytest.raises(TabardError) as caught:
+            check_endpoint(start + filler * MEGABYTE)
+        assert len(str(caught.value)) < 200
+
+
+class TestJoinToken:
+    """What names itself a join token or an API key."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(text=ANYTHING | st.from_regex(r"(tbj|tbk)_[0-9A-Za-z_]{0,70}"))
+    def test_anything(self, text: Any) -> None:
+        with pytest.raises(AuthenticationFailed):
+            id_of(text)
+
+    @weird
+    def test_what_is_no_text(self, at: int) -> None:
+        with pytest.raises(AuthenticationFailed):
+            id_of(WEIRD[at])
+
+    @pytest.mark.parametrize("filler", ["a", "_", "tbj_", "é", "\ud800", "\0"])
+    def test_a_megabyte(self, filler: str) -> None:
+        for prefix in ("tbj_", "tbk_", "tbj_0123456789_"):
+            with pytest.raises(AuthenticationFailed) as caught:
+                id_of(prefix + filler * (MEGABYTE // len(filler)))
+            assert len(str(caught.value)) < 200
+
+
+class TestCredentialFile:
+    """A file that is to hold a credential, and its path."""
+
+    @settings(max_examples=100, deadline=None)
+    @given(content=st.binary(max_size=2_000) | st.binary(max_size=50).map(lambda b: b * 20_000))
+    def test_content(self, tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+        """It comes back as it is, or is refused; a megabyte is not read to its end."""
+        path = tmp_path_factory.getbasetemp() / "credential"
+        path.touch(0o600)
+        path.write_bytes(content)
+        try:
+            text = CredentialFile(path).credential()
+        except TabardError:
+            return
+        assert text == content.decode("ascii").strip()
+
+    @settings(max_examples=200, deadline=None)
+    @given(path=ANYTHING | st.from_regex(r"~[a-z]{0,9}(/[a-z.]{0,9}){0,3}", fullmatch=True))
+    def test_path(self, path: Any) -> None:
+        with suppress(TabardError):
+            CredentialFile(path).credential()
+            pytest.fail("there is no such file")
+
+    @weird
+    def test_what_is_no_path(self, at: int) -> None:
+        with pytest.raises(TabardError):
+            CredentialFile(WEIRD[at]).credential()
+
+    @pytest.mark.parametrize("filler", ["a", "a/", "~", "../", "\ud800", "\0"])
+    def test_a_megabyte(self, filler: str) -> None:
+        with pytest.raises(TabardError):
+            CredentialFile(filler * (MEGABYTE // len(filler))).credential()

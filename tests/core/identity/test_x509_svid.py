@@ -431,6 +431,32 @@ class TestIssue:
                 issue_x509_svid(CA_KEY, CA, subject=subject, issued_at=NOW, lifetime=60)  # type: ignore[arg-type]
 
 
+class TestIntermediate:
+    def test_names_that_cannot_be_read(self) -> None:
+        """An X.400 address among the names of an intermediate is nothing the library reads."""
+        key, above = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+        authority = make_authority(above)
+        names = x509.UnrecognizedExtension(
+            ObjectIdentifier("2.5.29.17"), b"\x30\x04\xa3\x02\x05\x00"
+        )
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(above.public_key())
+        between = (
+            x509.CertificateBuilder().subject_name(name("between")).issuer_name(authority.subject)
+            .public_key(key.public_key()).serial_number(7)
+            .not_valid_before(datetime.fromtimestamp(NOW - DAY, UTC))
+            .not_valid_after(datetime.fromtimestamp(NOW + DAY, UTC))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(usage(key_cert_sign=True), critical=True)
+            .add_extension(identifier, critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(names, critical=False)
+            .sign(above, hashes.SHA256())
+        )  # fmt: skip
+        svid = signed_by(key, between, between=(between,))
+        with pytest.raises(AuthenticationFailed, match="malformed: an authority in the chain"):
+            verify(svid, authorities=[authority])
+
+
 class TestTime:
     """A key that was made to take long to check takes no time, and is refused."""
 
@@ -444,12 +470,43 @@ class TestTime:
             verify(X509Svid.from_pem(pem))
         assert time.process_time() - began < 2
 
+    @pytest.mark.parametrize("number", range(2, 9), ids=["e", "d", "p", "q", "dp", "dq", "qi"])
+    @pytest.mark.parametrize("bits", [4097, 30_000, 300_000])
+    def test_made_up_rsa_key_beside_a_valid_certificate(self, number: int, bits: int) -> None:
+        """The certificate is public: signing with numbers that are not its own took for ever."""
+        real = rsa.generate_private_key(65537, 2048).private_numbers()
+        numbers = rsa_numbers(real.p, real.q)
+        leaf = forge(key=rsa.generate_private_key(65537, 2048)).chain[0]
+        pem = leaf.public_bytes(serialization.Encoding.PEM)
+        assert X509Svid.from_pem(pem + pkcs1(numbers))
+        numbers[number] = 1 | 1 << (bits - 1)
+        began = time.process_time()
+        with pytest.raises(AuthenticationFailed, match="malformed"):
+            X509Svid.from_pem(pem + pkcs1(numbers))
+        assert time.process_time() - began < 2
 
-def rsa_pem(p: int, q: int) -> bytes:
-    """A PKCS#1 private key, written by hand: no library has to look at it."""
+    def test_factors_that_are_none(self) -> None:
+        real = rsa.generate_private_key(65537, 2048).private_numbers()
+        pem = issue().to_pem().partition(b"-----BEGIN PRIVATE")[0]
+        for p, q in ((1, real.p * real.q), (real.p * real.q, 1), (real.p, real.p), (3, 5)):
+            numbers = rsa_numbers(real.p, real.q)
+            numbers[4:6] = p, q
+            with pytest.raises(AuthenticationFailed, match="malformed"):
+                X509Svid.from_pem(pem + pkcs1(numbers))
+
+
+def rsa_numbers(p: int, q: int) -> list[int]:
     n, e = p * q, 65537
     d = pow(e, -1, (p - 1) * (q - 1))
-    numbers = (0, n, e, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p))
+    return [0, n, e, d, p, q, d % (p - 1), d % (q - 1), pow(q, -1, p)]
+
+
+def rsa_pem(p: int, q: int) -> bytes:
+    return pkcs1(rsa_numbers(p, q))
+
+
+def pkcs1(numbers: list[int]) -> bytes:
+    """A PKCS#1 private key, written by hand: no library has to look at it."""
     body = b"".join(der(2, i.to_bytes(i.bit_length() // 8 + 1, "big")) for i in numbers)
     encoded = base64.encodebytes(der(0x30, body))
     return b"-----BEGIN RSA PRIVATE KEY-----\n" + encoded + b"-----END RSA PRIVATE KEY-----\n"
@@ -457,7 +514,9 @@ def rsa_pem(p: int, q: int) -> bytes:
 
 def der(tag: int, content: bytes) -> bytes:
     size = len(content)
-    length = bytes([size]) if size < 128 else b"\x82" + size.to_bytes(2, "big")
+    length = bytes([size]) if size < 128 else b"\x83" + size.to_bytes(3, "big")
+    if 256 <= size < 65_536:
+        length = b"\x82" + size.to_bytes(2, "big")
     if 128 <= size < 256:
         length = b"\x81" + bytes([size])
     return bytes([tag]) + length + content

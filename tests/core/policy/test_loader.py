@@ -168,6 +168,10 @@ def message(text: str) -> str:
         ("deny: [{id: d, tools: [t]}, {id: d, tools: [u]}]", ["deny", "is there 2 times"]),
         ("agents: {a: {}}\nagents: {b: {}}", ["not valid YAML", "duplicate key"]),
         ("agents: {a: {", ["not valid YAML"]),
+        ("version: !!bool x", ["not valid YAML"]),
+        ("version: 1\nagents: !!bool maybe", ["not valid YAML"]),
+        ("version: !!timestamp x", ["not valid YAML"]),
+        ("version: !!float []", ["not valid YAML"]),
         ("mode: !!python/object/apply:os.system [id]", ["not valid YAML"]),
     ],
 )
