@@ -19,7 +19,7 @@ from tabard.audit.entries import (
     read_moment,
 )
 from tabard.budget import format_amount
-from tabard.cli import proof, retention
+from tabard.cli import proof, retention, ship, ui
 from tabard.cli.output import AsJson, print_json, print_table, say
 from tabard.errors import ConfigurationError
 from tabard.home import Home
@@ -28,6 +28,8 @@ from tabard.store import SqliteStore
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
 app.add_typer(proof.app)
 app.add_typer(retention.app)
+app.add_typer(ship.app)
+app.add_typer(ui.app)
 
 _POLL = 0.5
 """Seconds between two looks of `tail --follow`."""
