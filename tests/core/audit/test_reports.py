@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -299,12 +301,13 @@ class TestEveryReport:
             fields = dict.fromkeys(
                 ("agent", "action", "decision", "charge", "cost", "usage", "data", "approval",
                  "session", "sn", "w", "call", "act", "subject", "policy", "budget", "key",
-                 "outcome", "pruned", "erased", "reason", "author", "charged"), odd,
+                 "outcome", "pruned", "erased", "reason", "author", "charged", "unlogged", "back_s",
+                 "recovered"), odd,
             )  # fmt: skip
             kinds = ("tool.decision", "tool.outcome", "model.decision", "auth.failed",
                      "approval.granted", "budget.expired", "budget.reset", "log.pruned",
                      "subject.erased", "issuer.key", "writer.close", "agent.revoked",
-                     "policy.apply")  # fmt: skip
+                     "policy.apply", "clock.step", "audit.recovered", "audit.failure")  # fmt: skip
             found = [
                 Entry(
                     index=n,
@@ -720,18 +723,48 @@ class TestDora:
         ]
         assert row.cells[2:] == ("analytics-agent", "mia", "", "compromised")
 
-    def test_logging_failures(self, declared: Declared) -> None:
-        """Records about a failure of the log itself are told, and evidence the point."""
-        log = LogFacts(origin="o", size=2, made_at=MADE)
-        found = [
-            Entry(index=n, leaf="", fields={"type": kind, "ts": MADE.isoformat(), "reason": "disk"})
-            for n, kind in enumerate(("audit.failure", "audit.recovered"), start=1)
-        ]
+    def test_logging_failures(
+        self, home: Path, authority: Authority, clock: Any, declared: Declared
+    ) -> None:
+        """Calls that ran while the log could not be written are told, with the time they ran."""
+        with Guard.open(
+            home, policy=POLICY, clock=clock, on_audit_failure="allow_and_alarm"
+        ) as guard:
+            store: Any = guard._store
+            with guard.login(authority.issue("claims-agent")) as session:
+                store._db.execute("PRAGMA busy_timeout = 5")
+                with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+                    other.execute("BEGIN IMMEDIATE")
+                    guard.admit(ToolCall("lookup"), session=session).settle()
+                    other.execute("ROLLBACK")
+                clock.now += 60
+                guard.admit(ToolCall("lookup"), session=session).settle()
+            found, log = entries(guard), facts(guard)
         report = report_dora(found, log, declared)
-        assert [e for (e,) in column(report, "Logging", "event")] == [e.kind for e in found]
+        told = column(report, "Logging", "event", "about", "code or state")
+        assert [event for event, _, _ in told] == ["tool.decision", "audit.recovered"]
+        assert told[0][1] == "tool lookup, made 2027-01-15T08:00:00.000000Z"
+        assert "1 calls without a record, 2027-01-15T08:00:00" in told[1][1]
+        assert told[1][2] == "allow_and_alarm"
         points = {row.cells[0]: row for row in rows(report, "What is asked for")}
         assert points["RTS 12(2)(e)"].standing == "partly"
-        assert points["RTS 12(2)(e)"].cites.entries == (1, 2)
+        timeline = report_art12(found, log)
+        assert [o for (o,) in column(timeline, "Timeline", "outcome")] == ["ok", "ok"]
+        decisions = [str(d) for (d,) in column(timeline, "Timeline", "decision")]
+        assert ["written later" in d for d in decisions] == [True, False]
+        risks = dict(column(timeline, "Risk events", "what", "count"))
+        assert risks["ran while the log could not be written"] == 1
+        assert "call without an outcome" not in {w for (w,) in column(timeline, "Gaps", "what")}
+
+    def test_clock_steps(self, guard: Guard, busy: Session, clock: Any, declared: Declared) -> None:
+        """What the writer itself has noticed is told once."""
+        clock.now -= 1000
+        with pytest.raises(AccessDenied):
+            guard.login("eyJ.no.token")
+        report = report_dora(entries(guard), facts(guard), declared)
+        [step] = rows(report, "Steps of the clock")
+        assert step.cells[1:] == ("1000 s back", "2027-01-15 08:01:00", "2027-01-15 07:44:20")
+        assert [r["type"] for r in guard.records()][step.cites.entries[1] - 1] == "clock.step"
 
     def test_register_keys(self, reports: dict[str, Report]) -> None:
         """The provider that was seen is a hint; its code is the entity's to supply."""

@@ -98,7 +98,7 @@ def _asked(found: IctAccess) -> Section:
         Asked(
             point="RTS 12(2)(e)",
             what="detection of failures of logging",
-            shown="failures and prunings that are on record",
+            shown="failures, calls that ran meanwhile, and prunings, as far as they are on record",
             supplier=f"{_ENTITY}: alarms for a log that is silent",
             tally=found.counts["logging"],
         ),
@@ -131,7 +131,7 @@ def _sections(found: IctAccess) -> Iterator[Section]:
     )
     yield events_section(
         "Logging",
-        "Failures of logging and what followed; records that were dropped.",
+        "Failures of logging, calls that ran meanwhile, and records that were dropped.",
         found.logging,
     )
     steps = tuple(found.gaps.steps)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tabard.audit.entries import Entry
-from tabard.audit.reports.reading import action_of, agent_of, is_decision, moment, text, time_of
+from tabard.audit.reports.reading import (
+    action_of,
+    agent_of,
+    is_decision,
+    is_unlogged,
+    moment,
+    text,
+    time_of,
+    whole,
+)
 from tabard.audit.reports.report import Cites, Row, Section, Table
 
 _SUBJECTS = (
@@ -22,33 +31,37 @@ _SUBJECTS = (
     "credential.sha256",
 )
 
+_CODES = ("decision.code", "approval.code", "key.state", "recovered.mode")
+_REASONS = ("decision.reason", "reason", "approval.reason", "policy.reason")
+
 COLUMNS = ("time (UTC)", "event", "about", "by", "code or state", "reason")
 """What `event_row` has in its cells."""
 
 
 def event_row(entry: Entry) -> Row:
     """An entry as a row of events."""
-    code = next(
-        (c for p in ("decision.code", "approval.code", "key.state") if (c := text(entry, p))), ""
-    )
-    reason = next(
-        (
-            r
-            for p in ("decision.reason", "reason", "approval.reason", "policy.reason")
-            if (r := text(entry, p))
-        ),
-        "",
-    )
+    code, reason = _first(entry, _CODES), _first(entry, _REASONS)
     cells = (moment(time_of(entry)), entry.kind, _about(entry), _by(entry), code, reason)
     return Row(cells=cells, cites=Cites.of([entry.index]))
 
 
+def _first(entry: Entry, paths: Iterable[str]) -> str:
+    """The first of several members that is there."""
+    return next((one for path in paths if (one := text(entry, path))), "")
+
+
 def _about(entry: Entry) -> str:
+    if is_unlogged(entry):
+        return f"{action_of(entry)}, made {text(entry, 'unlogged.at')}"
     if is_decision(entry):
         return action_of(entry)
+    if entry.kind == "audit.recovered":
+        since, until = text(entry, "recovered.since"), text(entry, "recovered.until")
+        return f"{whole(entry, 'recovered.events')} calls without a record, {since} to {until}"
+    if entry.kind == "audit.failure":
+        return f"{whole(entry, 'unsealed')} entries that nobody seals"
     named = text(entry, "subject.name")
-    found = next((one for path in _SUBJECTS if (one := text(entry, path))), "")
-    return ", ".join(filter(None, (named, found)))
+    return ", ".join(filter(None, (named, _first(entry, _SUBJECTS))))
 
 
 def _by(entry: Entry) -> str:

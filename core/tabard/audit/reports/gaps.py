@@ -21,6 +21,8 @@ from tabard.audit.reports.report import Cites, Row, Section, Table
 
 _TOLERANCE = timedelta(seconds=1)
 """Threads of a process read the clock before they wait for the log; a step is longer than that."""
+_MOST = 1e10
+"""Seconds; a step of more than centuries is none."""
 
 
 @dataclass(slots=True)
@@ -62,8 +64,8 @@ class Gaps:
         known = self._writers.get(name)
         if known is None:
             known = self._writers[name] = _Writer(entry.index, entry.index, now)
-        elif known.written - now > _TOLERANCE:
-            back = (known.written - now).total_seconds()
+        elif entry.kind == "clock.step" or known.written - now > _TOLERANCE:
+            back = _back(entry) or (known.written - now).total_seconds()
             cells = (name, f"{back:.0f} s back", moment(known.written), moment(now))
             self._steps.append(Row(cells=cells, cites=Cites.of([known.last, entry.index])))
         self._count(known, entry)
@@ -123,3 +125,9 @@ class Gaps:
             else "Among these entries there is none of the gaps tabard looks "
             "for: writers or calls without an end, missing numbers, steps of the clock.",
         )
+
+
+def _back(entry: Entry) -> float:
+    """How far the clock went back, in seconds, where the writer has noticed; else 0."""
+    found = entry.get("back_s")
+    return found if type(found) is float and 0 < found < _MOST else 0.0

@@ -13,6 +13,7 @@ from tabard.audit.reports.reading import (
     agent_of,
     effect_of,
     is_decision,
+    is_unlogged,
     text,
     went_ahead,
 )
@@ -35,7 +36,7 @@ class IctAccess:
         denials: Those that refused one, by asset and agent.
         access: Events of access control, but for sessions, which are only counted.
         changes: Events of change.
-        logging: What happened to the log itself.
+        logging: What happened to the log itself, and calls that ran while it could not be written.
         providers: The decisions about models, by provider.
         counts: All of `access`, `changes` and `logging`, sessions too.
         gaps: What the entries do not tell.
@@ -72,6 +73,9 @@ class IctAccess:
 
     def _decide(self, entry: Entry) -> None:
         self.decisions.add(entry)
+        if is_unlogged(entry):
+            self.counts["logging"].add(entry)
+            self.logging.append(entry)
         key = (self._asset(entry), agent_of(entry))
         if went_ahead(entry):
             self.calls[key].add(entry)

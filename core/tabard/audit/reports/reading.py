@@ -95,6 +95,11 @@ def is_outcome(entry: Entry) -> bool:
     return entry.kind.endswith(".outcome")
 
 
+def is_unlogged(entry: Entry) -> bool:
+    """Whether a call ran while the log could not be written, and was put on record later."""
+    return is_decision(entry) and isinstance(entry.get("unlogged"), dict)
+
+
 def effect_of(entry: Entry) -> str:
     """`allow`, `deny` or `ask`."""
     return text(entry, "decision.effect")

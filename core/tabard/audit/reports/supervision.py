@@ -15,6 +15,7 @@ from tabard.audit.reports.reading import (
     effect_of,
     is_decision,
     is_outcome,
+    is_unlogged,
     moment,
     text,
     time_of,
@@ -66,7 +67,7 @@ class Supervision:
         """Whether an entry is about what was asked for."""
         if self._session is None or text(entry, "session") == self._session:
             return True
-        if entry.kind == "writer.close":
+        if entry.kind in ("writer.close", "clock.step"):
             return self.gaps.knows(text(entry, "w"))
         if entry.kind in _STOPPED:
             return self._is_stopped_by(entry)
@@ -138,6 +139,8 @@ def _risk(entry: Entry) -> str | None:
         return "issuer key killed"
     if entry.kind.startswith("audit.") or entry.kind == "budget.expired":
         return "failure on record"
+    if is_unlogged(entry):
+        return "ran while the log could not be written"
     if is_decision(entry) and effect_of(entry) == "deny":
         if text(entry, "decision.code") in ("budget", "rate", "unknown_price"):
             return "stopped by budget or rate"
@@ -147,12 +150,14 @@ def _risk(entry: Entry) -> str | None:
 
 def _call_row(decision: Entry, outcome: Entry | None) -> Row:
     effect, code = effect_of(decision), text(decision, "decision.code")
-    shadow = " (shadow)" if text(decision, "decision.mode") == "shadow" else ""
+    mark = " (shadow)" if text(decision, "decision.mode") == "shadow" else ""
+    if is_unlogged(decision):
+        mark += f" (written later; made {text(decision, 'unlogged.at')})"
     cells = (
         moment(time_of(decision)),
         agent_of(decision),
         action_of(decision),
-        f"{effect}{shadow}" if code in ("ok", effect) else f"{effect}{shadow}: {code}",
+        f"{effect}{mark}" if code in ("ok", effect) else f"{effect}{mark}: {code}",
         text(decision, "decision.rule"),
         text(decision, "approval.by"),
         _ending(decision, outcome),
