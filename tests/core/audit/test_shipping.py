@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -501,6 +502,8 @@ def test_dead_collector_holds_nobody_up(home: Path, tmp_path: Path) -> None:
             while len(set(collector.numbers())) < count and time.monotonic() < until:
                 time.sleep(0.1)
             assert sorted(set(collector.numbers())) == list(range(1, count + 1))
+            shipper.send_signal(signal.SIGINT)
+            assert shipper.wait(20) == 0
         finally:
             shipper.kill()
             shipper.wait()
