@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tabard.actions import Action, Delegation, ModelCall
+from tabard.actions import Action, Delegation, ModelCall, ToolCall
 from tabard.errors import ConfigurationError, GuardUnavailable
 from tabard.identity import Agent, VerifiedToken
 from tabard.identity.token import MAX_LIFETIME, new_token_id
@@ -141,6 +141,17 @@ def decide_for(session: Session, action: Action, policy: Policy, now: float) -> 
     # count, each for its own agent; and whoever has to be asked by any of them is asked.
     last = min(decisions, key=_leniency)
     return replace(last, terms=own.terms, above=tuple(above.items()), approvals=asked)
+
+
+def lists_tool(policy: Policy, session: Session, name: str) -> bool:
+    """Whether some call of a tool could be allowed, for the session and all it acts for."""
+    for one in session.chain:
+        rules = policy.agents.get(one.agent.name)
+        if rules is None or not rules.lists_tool(name):
+            return False
+        if one.mandate is not None and not one.mandate.covers(ToolCall(name)):
+            return False
+    return True
 
 
 _NOT_COVERED = Decision(

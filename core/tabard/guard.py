@@ -28,7 +28,7 @@ from tabard.budget import ListPricer, Pricer
 from tabard.clock import MAX_TIME, Clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
-from tabard.delegation import Mandate
+from tabard.delegation import Mandate, lists_tool
 from tabard.errors import ApprovalRequired, ConfigurationError, StoreError
 from tabard.failing import FailingClosed, name_of
 from tabard.federation import Federation
@@ -307,6 +307,21 @@ class Guard:
         except Exception as error:
             reason = f"tabard could not decide: {type(error).__name__}"
             return Verdict.undecidable("internal", reason).decision
+
+    def lists(self, name: str, session: Session | None = None) -> bool:
+        """Whether some call of a tool could be allowed: for a list to choose from.
+
+        Args:
+            name: The tool's name.
+            session: Who asks; default the current session. Nobody may use anything.
+
+        Raises:
+            StoreError: Which policy is in force cannot be read.
+        """
+        caller = session if session is not None else current_session()
+        if type(caller) is not Session:
+            return False
+        return lists_tool(self._policies.current(), caller, name)
 
     def end_call(self, permit: Permit, outcome: Outcome) -> None:
         """Put an outcome on record, and settle what was held for the call; for `Permit`."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from tabard.errors import ConfigurationError
+from tabard.errors import AuditError, ConfigurationError
 
 if TYPE_CHECKING:
     from tabard.audit.stored import StoredRecord
@@ -44,8 +44,18 @@ class Entry:
 
     @property
     def time(self) -> datetime:
-        """When it was written, by the clock of who wrote it."""
-        return datetime.fromisoformat(str(self.fields["ts"]))
+        """When it was written, by the clock of who wrote it.
+
+        Raises:
+            AuditError: It does not say, or not in which time zone.
+        """
+        try:
+            found = datetime.fromisoformat(str(self.fields.get("ts")))
+        except ValueError:
+            found = None
+        if found is None or found.tzinfo is None:
+            raise AuditError(f"entry {self.index} has no time", entry=self.index)
+        return found
 
     def get(self, path: str) -> Any:
         """A member by its dotted path, for example `decision.code`; None when it is not there."""

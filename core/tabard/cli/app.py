@@ -11,7 +11,18 @@ from typing import Annotated, NoReturn, TextIO
 
 import typer
 
-from tabard.cli import agent, approval, audit, budget, bundle, credential, policy, token, witness
+from tabard.cli import (
+    agent,
+    approval,
+    audit,
+    budget,
+    bundle,
+    credential,
+    policy,
+    report,
+    token,
+    witness,
+)
 from tabard.cli.init import init
 from tabard.cli.output import complain
 from tabard.errors import AccessDenied, AuditError, TabardError
@@ -29,6 +40,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(budget.app, name="budget")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(policy.app, name="policy")
+app.add_typer(report.app, name="report")
 app.add_typer(token.app, name="token")
 app.add_typer(witness.app, name="witness")
 app.command()(init)

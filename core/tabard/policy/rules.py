@@ -65,6 +65,14 @@ class AgentRules:
     denied_models: NameIndex[Prohibition]
     delegates_to: frozenset[str]
 
+    def lists_tool(self, name: str) -> bool:
+        """Whether some call of a tool could be allowed; in shadow mode every call goes ahead."""
+        if self.mode == "shadow":
+            return True
+        if any(rule.any_arg is None for rule in self.denied_tools.matching(name)):
+            return False
+        return bool(self.grants.matching(name) or self.approvals.matching(name))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:

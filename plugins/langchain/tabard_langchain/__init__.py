@@ -8,12 +8,39 @@ with guard.login(source):
 ```
 """
 
+from typing import TYPE_CHECKING
+
+from tabard.lazily import lazily
+
 try:
     from tabard_langchain.handler import TabardCallbackHandler
-    from tabard_langchain.tools import protect
+    from tabard_langchain.net import assert_installed, install
+    from tabard_langchain.tools import protect, protect_all
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "langchain_core":
         raise
     raise ImportError('LangChain is not installed: pip install "tabard[langchain]"') from error
 
-__all__ = ["TabardCallbackHandler", "protect"]
+if TYPE_CHECKING:
+    from tabard_langchain.middleware import TabardMiddleware
+
+__all__ = [
+    "TabardCallbackHandler",
+    "TabardMiddleware",
+    "assert_installed",
+    "install",
+    "protect",
+    "protect_all",
+]
+
+_middleware = lazily(__name__, {"TabardMiddleware": "middleware"})
+
+
+def __getattr__(name: str) -> object:
+    """Load the middleware when it is asked for: it needs `langchain`, and that takes seconds."""
+    try:
+        return _middleware(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in ("langchain", "langgraph"):
+            raise
+        raise ImportError('LangChain is not installed: pip install "tabard[agents]"') from error

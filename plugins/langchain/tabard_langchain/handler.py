@@ -123,6 +123,8 @@ class TabardCallbackHandler(BaseCallbackHandler):
             hand_over(Handover(self._permits, run_id, arguments, permit))
             return permit
 
+        if self._permits.share(run_id, self._session):
+            return
         hand_over(None)
         self._admit(run_id, ask)
 
@@ -149,7 +151,8 @@ class TabardCallbackHandler(BaseCallbackHandler):
                 refuse_unknown(permit, "no_grant")
             return permit
 
-        self._admit(run_id, ask)
+        if not self._permits.share(run_id, self._session):
+            self._admit(run_id, ask)
 
     def on_chat_model_start(
         self,
@@ -249,6 +252,8 @@ class TabardCallbackHandler(BaseCallbackHandler):
         event: Mapping[str, Any],
         inputs: object,
     ) -> None:
+        if self._permits.share(run_id, self._session):
+            return
         parameters = event.get("invocation_params")
         self._admit(
             run_id,

@@ -6,19 +6,46 @@ import threading
 from collections.abc import Mapping
 from uuid import UUID
 
-from tabard import Permit
+from tabard import Permit, Session
 
 LIMIT = 10_000
 """Calls in progress that are remembered; LangChain tells nothing of a run another handler stopped,
 so the oldest has to go at some point."""
 
 
+_everyones: dict[UUID, Permit] = {}
+"""The open permits of all handlers, so that a run several of them see is admitted once."""
+
+_lock = threading.Lock()
+
+
 class OpenPermits:
-    """Permits waiting for their outcome. Safe for many threads."""
+    """One handler's permits waiting for their outcome. Safe for many threads."""
 
     def __init__(self) -> None:
         self._permits: dict[UUID, Permit] = {}
-        self._lock = threading.Lock()
+        self._shared: set[UUID] = set()
+        self._lock = _lock
+
+    def share(self, run_id: UUID, session: Session | None) -> bool:
+        """Whether another handler has admitted this very run, for the same caller.
+
+        Once for each handler: one that sees the same id again, while it is open, sees a new call.
+
+        Args:
+            run_id: The run.
+            session: Whose calls this handler admits; None for whoever is current.
+        """
+        with self._lock:
+            permit = _everyones.get(run_id)
+            if permit is None or run_id in self._permits or run_id in self._shared:
+                return False
+            if session is not None and session is not permit.session:
+                return False
+            if len(self._shared) >= LIMIT:
+                self._shared.clear()
+            self._shared.add(run_id)
+            return True
 
     def add(self, run_id: UUID, permit: Permit) -> None:
         """Remember a permit; the oldest fails as abandoned when there are too many.
@@ -26,11 +53,17 @@ class OpenPermits:
         A caller may choose the run id, and one that is still open twice: then the older call has
         its outcome now, and is not forgotten.
         """
+        displaced = []
         with self._lock:
-            displaced = [self._permits.pop(run_id)] if run_id in self._permits else []
-            if len(self._permits) >= LIMIT:
-                displaced.append(self._permits.pop(next(iter(self._permits))))
+            full = len(self._permits) >= LIMIT
+            for old in {run_id, *([next(iter(self._permits))] if full else [])}:
+                if old in self._permits:
+                    displaced.append(self._permits.pop(old))
+                    _forget(old, displaced[-1])
             self._permits[run_id] = permit
+            if len(_everyones) >= LIMIT:  # of handlers that are gone; what is not shared is asked
+                del _everyones[next(iter(_everyones))]
+            _everyones[run_id] = permit
         for older in displaced:
             older.fail("abandoned")
 
@@ -62,4 +95,14 @@ class OpenPermits:
 
     def _take(self, run_id: UUID) -> Permit | None:
         with self._lock:
-            return self._permits.pop(run_id, None)
+            self._shared.discard(run_id)
+            permit = self._permits.pop(run_id, None)
+            if permit is not None:
+                _forget(run_id, permit)
+            return permit
+
+
+def _forget(run_id: UUID, permit: Permit) -> None:
+    """Take a permit out of everybody's; call it with the lock held."""
+    if _everyones.get(run_id) is permit:
+        del _everyones[run_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from langchain_core.tools import BaseTool
@@ -59,6 +60,19 @@ def protect(tool: _Tool, *, session: Session | None = None) -> _Tool:
                 "of `_run`; guard the function that does the work with `guard.protect`"
             )
     return _guarded_copy(tool, session)
+
+
+def protect_all(tools: Iterable[BaseTool], *, session: Session | None = None) -> list[BaseTool]:
+    """Protect several tools: see `protect`.
+
+    Args:
+        tools: The tools.
+        session: Whose calls these are; default the session current at the time of each call.
+
+    Raises:
+        ConfigurationError: One of them is not a LangChain tool, or cannot be guarded.
+    """
+    return [protect(tool, session=session) for tool in tools]
 
 
 def _guarded_copy(tool: _Tool, session: Session | None) -> _Tool:

@@ -308,14 +308,14 @@ BUSY = """
 
 
 def test_killed_in_the_middle(home: Path, policy_text: str) -> None:
-    """kill -9: every acknowledged record is there, and the chain verifies. Eight times over."""
+    """kill -9 of several threads: every acknowledged record is there, and the chain verifies."""
     with Authority.open(home, trust_domain="acme.example") as authority:
         authority.register("claims-agent", team="claims", environment="prod")
         acknowledged: set[str] = set()
-        for round_number in range(8):
+        for round_number in range(3):
             process = run_script(BUSY, home, policy_text, authority.issue("claims-agent"))
             assert process.stdout is not None
-            for _ in range(40 + 17 * round_number):
+            for _ in range(140 + 17 * round_number):
                 acknowledged.add(process.stdout.readline().strip())
             process.send_signal(signal.SIGKILL)
             acknowledged |= {line.strip() for line in process.stdout if line.endswith("\n")}
@@ -326,5 +326,5 @@ def test_killed_in_the_middle(home: Path, policy_text: str) -> None:
     assert len(acknowledged) > 400
     assert acknowledged - kept == set()
     result = verify_log(store)
-    assert len(result.open_writers) == 8
+    assert len(result.open_writers) == 3
     store.close()
