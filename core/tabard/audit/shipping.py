@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from tabard.audit.destinations import Destination, Undelivered
+from tabard.audit.delivery import Destination, Undelivered
 from tabard.audit.entries import Entry
 from tabard.audit.shipping_state import Position, StateFile
 from tabard.errors import AuditError, StoreError

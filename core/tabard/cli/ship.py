@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from tabard.audit.destinations import Undelivered, open_destination
+from tabard.audit.delivery import Undelivered
+from tabard.audit.destinations import open_destination
 from tabard.audit.shipping import Shipping
 from tabard.audit.shipping_state import Position, StateFile
 from tabard.cli.output import AsJson, complain, print_json, say

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import webbrowser
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Annotated
 
 import typer
@@ -30,9 +32,7 @@ def ui(
 ) -> None:
     """Look at a snapshot of the log in a browser on this machine; nobody else can."""
     store = SqliteStore(Home.locate(context.obj).database)
-    # Whoever ends it, the snapshot goes with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with TemporaryDirectory(prefix="tabard-") as folder:
+    with _interrupted_by_sigterm(), TemporaryDirectory(prefix="tabard-") as folder:
         snapshot = Path(folder) / "log.db"
         entries = write_snapshot(store, snapshot)
         viewer = Viewer(snapshot, origin=store.origin, entries=entries, port=port)
@@ -41,8 +41,8 @@ def ui(
         else:
             say(f"a snapshot of {entries} entries; end with Ctrl-C")
             say(f"look at it once at {viewer.url}")
-        if show:
-            webbrowser.open(viewer.url)
+        if show:  # beside us: a browser in the terminal waits for an answer
+            Thread(target=webbrowser.open, args=(viewer.url,), daemon=True).start()
         try:
             # Datasette prints a picture of itself there with every page that is not found; where
             # that is a pipe nobody reads on, it would come to a halt.
@@ -50,3 +50,13 @@ def ui(
                 viewer.serve()
         except KeyboardInterrupt:
             return
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Whoever ends it, the snapshot goes with it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

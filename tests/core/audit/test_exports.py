@@ -320,6 +320,18 @@ def test_spans(entries: list[Entry]) -> None:
     assert not refused.status.is_ok
 
 
+def test_severity() -> None:
+    """A log in trouble is worse than a refusal, and that is worse than what was let pass."""
+    failure = entry(type="audit.failure")
+    refused = entry(type="tool.decision", decision={"effect": "deny", "code": "no_grant"})
+    passed = entry(type="tool.decision", decision={"effect": "allow", "code": "ok"})
+    found = [to_ocsf(one, ORIGIN)["severity_id"] for one in (failure, refused, passed)]
+    assert found == [4, 3, 1]
+    assert [to_syslog(one, ORIGIN)[:5] for one in (failure, refused, passed)] == [
+        "<107>", "<108>", "<110>",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("build", [to_ocsf, to_ecs, to_cloudevent, to_syslog])
 def test_pure(build: Callable[[Entry, str], Any], entries: list[Entry]) -> None:
     """The same entry gives the same event, and is left as it was."""

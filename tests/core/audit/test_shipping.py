@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -20,8 +21,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tabard import AuditError, Authority, ConfigurationError, Guard, Session, ToolCall
-from tabard.audit import destinations
-from tabard.audit.destinations import Undelivered, open_destination
+from tabard.audit import delivery
+from tabard.audit.delivery import Undelivered
+from tabard.audit.destinations import open_destination
 from tabard.audit.entries import Entry
 from tabard.audit.shipping import Shipping
 from tabard.audit.shipping_state import Position, StateFile
@@ -167,7 +169,7 @@ def test_otlp_away(ship: Callable[..., Any]) -> None:
     destination = open_destination("otel", f"http://127.0.0.1:{free_port()}", StringIO())
     with pytest.raises(Undelivered, match="is away"):
         destination.deliver([Entry(index=1, leaf="ab", fields={})], "o")
-    assert time.monotonic() - begun < destinations.ATTEMPT + 3
+    assert time.monotonic() - begun < delivery.ATTEMPT + 3
 
 
 @contextmanager
@@ -209,7 +211,7 @@ def test_tcp_that_does_not_read(ship: Callable[..., Any], pause: float) -> None:
 
 def test_tcp_that_hangs(ship: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt ends, even when the other side does not."""
-    monkeypatch.setattr(destinations, "ATTEMPT", 0.2)
+    monkeypatch.setattr(delivery, "ATTEMPT", 0.2)
     begun = time.monotonic()
     with tcp_server(read=False, pause=30) as (port, _), pytest.raises(Undelivered):
         ship(f"tcp://127.0.0.1:{port}", "syslog")
@@ -257,7 +259,7 @@ def test_slow_collector(
     ship: Callable[..., Any], collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attempt has an end."""
-    monkeypatch.setattr(destinations, "ATTEMPT", 0.1)
+    monkeypatch.setattr(delivery, "ATTEMPT", 0.1)
     collector.pause = 1.0
     with pytest.raises(Undelivered, match="too long"):
         ship(collector.url)
@@ -501,6 +503,8 @@ def test_dead_collector_holds_nobody_up(home: Path, tmp_path: Path) -> None:
             while len(set(collector.numbers())) < count and time.monotonic() < until:
                 time.sleep(0.1)
             assert sorted(set(collector.numbers())) == list(range(1, count + 1))
+            shipper.send_signal(signal.SIGINT)
+            assert shipper.wait(20) == 0
         finally:
             shipper.kill()
             shipper.wait()

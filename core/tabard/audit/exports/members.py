@@ -15,6 +15,9 @@ from tabard.audit.entries import Entry
 
 MAX_TEXT = 500
 """Characters of a text; longer ones are cut, and end in `...`."""
+LOG_FAILURE = "audit.failure"
+"""The type of a record that says the log itself is in trouble."""
+
 _MAX_LIST = 50
 _MAX_COUNT = 2**63
 _MAX_DEPTH = 16

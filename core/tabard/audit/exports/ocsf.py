@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from tabard.audit.entries import Entry
-from tabard.audit.exports.members import Members, known
+from tabard.audit.exports.members import LOG_FAILURE, Members, known
 
 VERSION = "1.8.0"
 """The version of the schema."""
@@ -29,7 +29,7 @@ _ACTIVITIES = {
     "subject.erased": _DELETE,
 }
 _NAMES = {_CREATE: "Create", _READ: "Read", _UPDATE: "Update", _DELETE: "Delete"}
-_INFORMATIONAL, _LOW, _MEDIUM = 1, 2, 3
+_INFORMATIONAL, _LOW, _MEDIUM, _HIGH = 1, 2, 3, 4
 
 
 def to_ocsf(entry: Entry, origin: str) -> dict[str, Any]:
@@ -64,6 +64,8 @@ def to_ocsf(entry: Entry, origin: str) -> dict[str, Any]:
 
 
 def _severity(members: Members) -> int:
+    if members.kind == LOG_FAILURE:
+        return _HIGH
     if members.text("outcome.status") == "error":
         return _LOW
     return _INFORMATIONAL if members.error is None else _MEDIUM

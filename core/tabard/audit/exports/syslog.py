@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from tabard.audit.entries import Entry
-from tabard.audit.exports.members import Members
+from tabard.audit.exports.members import LOG_FAILURE, Members
 
 MAX_LINE = 8192
 """Bytes of a line, its end included; what receivers commonly take."""
 
 _LOG_AUDIT = 13
-_WARNING, _NOTICE, _INFORMATIONAL = 4, 5, 6
+_ERROR, _WARNING, _NOTICE, _INFORMATIONAL = 3, 4, 5, 6
 _ELEMENT = "tabard@32473"
 """32473 is the enterprise number set aside for examples (RFC 5612); tabard has none of its own."""
 _MAX_VALUE = 240
@@ -40,6 +40,8 @@ def to_syslog(entry: Entry, origin: str) -> str:
 
 
 def _severity(members: Members) -> int:
+    if members.kind == LOG_FAILURE:
+        return _ERROR
     effect = members.text("decision.effect")
     if effect == "ask" or members.text("outcome.status") == "error":
         return _NOTICE
