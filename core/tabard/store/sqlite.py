@@ -28,6 +28,7 @@ from tabard.identity.issuer_key import IssuerKey
 from tabard.identity.trusted_domain import TrustedDomain
 from tabard.policy.change import PolicyChange
 from tabard.store import connection as connections
+from tabard.store import transaction as transactions
 from tabard.store.approval_rows import APPROVAL, to_approval
 from tabard.store.log_reads import LogReads
 from tabard.store.policy_rows import policy_changes, policy_number
@@ -197,11 +198,15 @@ class SqliteStore(LogReads):
                 self._db.close()
 
     def _read(self, query: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        with self._lock:
-            try:
-                return query(self._connection())
-            except sqlite3.Error as error:
-                raise connections.translate(error, self.path) from None
+        # Not for ever: a thread that is stuck with the lock must not hold up all the others.
+        if not self._lock.acquire(timeout=transactions.LOCK_TIMEOUT):
+            raise StoreError(f"{self.path}: another call held the store too long")
+        try:
+            return query(self._connection())
+        except sqlite3.Error as error:
+            raise connections.translate(error, self.path) from None
+        finally:
+            self._lock.release()
 
     def _after_fork(self) -> None:
         """Give the child a lock and a chain of its own; it connects when it first needs to.
