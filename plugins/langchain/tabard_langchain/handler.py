@@ -106,6 +106,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         run_id: UUID,
         inputs: dict[str, Any] | None = None,
         tool_call_id: str | None = None,
+        metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Admit a tool call.
@@ -123,10 +124,11 @@ class TabardCallbackHandler(BaseCallbackHandler):
             hand_over(Handover(self._permits, run_id, arguments, permit))
             return permit
 
-        if self._permits.share(run_id, self._session):
+        event = (serialized, metadata)
+        if self._permits.share(run_id, event, self._session):
             return
         hand_over(None)
-        self._admit(run_id, ask)
+        self._admit(run_id, event, ask)
 
     def on_retriever_start(
         self,
@@ -151,8 +153,9 @@ class TabardCallbackHandler(BaseCallbackHandler):
                 refuse_unknown(permit, "no_grant")
             return permit
 
-        if not self._permits.share(run_id, self._session):
-            self._admit(run_id, ask)
+        event = (query, metadata)
+        if not self._permits.share(run_id, event, self._session):
+            self._admit(run_id, event, ask)
 
     def on_chat_model_start(
         self,
@@ -252,18 +255,21 @@ class TabardCallbackHandler(BaseCallbackHandler):
         event: Mapping[str, Any],
         inputs: object,
     ) -> None:
-        if self._permits.share(run_id, self._session):
+        # Async managers put the messages of a call into a list of its own for each handler.
+        asked = (inputs[0] if isinstance(inputs, list) and inputs else inputs, metadata)
+        if self._permits.share(run_id, asked, self._session):
             return
         parameters = event.get("invocation_params")
         self._admit(
             run_id,
+            asked,
             lambda: admit_model(serialized, parameters, metadata, inputs, session=self._session),
         )
 
-    def _admit(self, run_id: UUID, ask: Callable[[], Permit]) -> None:
+    def _admit(self, run_id: UUID, event: tuple[object, ...], ask: Callable[[], Permit]) -> None:
         """Admit and remember the permit; whatever goes wrong on the way is a refusal."""
         try:
-            self._permits.add(run_id, ask())
+            self._permits.add(run_id, event, ask())
         except AccessDenied:
             raise
         except Exception as error:

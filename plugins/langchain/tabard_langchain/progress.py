@@ -13,8 +13,9 @@ LIMIT = 10_000
 so the oldest has to go at some point."""
 
 
-_everyones: dict[UUID, Permit] = {}
-"""The open permits of all handlers, so that a run several of them see is admitted once."""
+_everyones: dict[UUID, tuple[Permit, tuple[object, ...]]] = {}
+"""The open permits of all handlers, so that a run several of them see is admitted once; each with
+the objects of the event it was given for."""
 
 _lock = threading.Lock()
 
@@ -27,18 +28,22 @@ class OpenPermits:
         self._shared: set[UUID] = set()
         self._lock = _lock
 
-    def share(self, run_id: UUID, session: Session | None) -> bool:
+    def share(self, run_id: UUID, event: tuple[object, ...], session: Session | None) -> bool:
         """Whether another handler has admitted this very run, for the same caller.
 
-        Once for each handler: one that sees the same id again, while it is open, sees a new call.
+        A run's id does not tell: a caller may choose it, and choose it twice. LangChain shows one
+        event to all handlers of a run, and makes its objects anew for every run, so they do.
 
         Args:
             run_id: The run.
+            event: Objects of the event, compared by identity.
             session: Whose calls this handler admits; None for whoever is current.
         """
         with self._lock:
-            permit = _everyones.get(run_id)
+            permit, seen = _everyones.get(run_id, (None, ()))
             if permit is None or run_id in self._permits or run_id in self._shared:
+                return False
+            if not _are_the_same(event, seen):
                 return False
             if session is not None and session is not permit.session:
                 return False
@@ -47,7 +52,7 @@ class OpenPermits:
             self._shared.add(run_id)
             return True
 
-    def add(self, run_id: UUID, permit: Permit) -> None:
+    def add(self, run_id: UUID, event: tuple[object, ...], permit: Permit) -> None:
         """Remember a permit; the oldest fails as abandoned when there are too many.
 
         A caller may choose the run id, and one that is still open twice: then the older call has
@@ -63,7 +68,7 @@ class OpenPermits:
             self._permits[run_id] = permit
             if len(_everyones) >= LIMIT:  # of handlers that are gone; what is not shared is asked
                 del _everyones[next(iter(_everyones))]
-            _everyones[run_id] = permit
+            _everyones[run_id] = (permit, event)
         for older in displaced:
             older.fail("abandoned")
 
@@ -102,7 +107,14 @@ class OpenPermits:
             return permit
 
 
+def _are_the_same(event: tuple[object, ...], seen: tuple[object, ...]) -> bool:
+    """Whether two handlers were shown the same objects; None is nobody's."""
+    return len(event) == len(seen) and all(
+        one is not None and one is other for one, other in zip(event, seen, strict=True)
+    )
+
+
 def _forget(run_id: UUID, permit: Permit) -> None:
     """Take a permit out of everybody's; call it with the lock held."""
-    if _everyones.get(run_id) is permit:
+    if _everyones.get(run_id, (None,))[0] is permit:
         del _everyones[run_id]
