@@ -73,11 +73,7 @@ class Federation:
         SpiffeId.for_trust_domain(trust_domain)
         if trust_domain == self._store.trust_domain:
             raise ConfigurationError(f"{trust_domain} is this home's own trust domain")
-        pinned = _read(pin) if pin is not None else None
-        if pinned is not None and "PRIVATE KEY" in pinned:
-            raise ConfigurationError("pin: expected certificates only, found a private key")
-        if pinned is not None and not origin.startswith("https://"):
-            raise ConfigurationError("pin: only an https:// address is reached by certificates")
+        pinned = None if pin is None else _read_pin(pin, origin)
         now = read_clock(self._clock)
         document = self._fetch(trust_domain, origin, pinned)
         try:
@@ -103,18 +99,16 @@ class Federation:
             self._put(transaction, known, domain)
             transaction.refuse_no_more(domain_name(trust_domain))
             gone = _refused_keys(transaction, bundle)
-            for kid in gone if go_back else ():
-                transaction.refuse_no_more(key_name(trust_domain, kid))
+            if go_back:
+                for kid in gone:
+                    transaction.refuse_no_more(key_name(trust_domain, kid))
             about = {"trust_domain": trust_domain, "origin": domain.origin}
             facts = encode({**about, "restored" if go_back else "refused": gone})
             transaction.append("bundle.trusted", f'"bundle":{facts},"author":{encode(author)}')
-        if gone and not go_back:
-            warn(
-                "%d keys of %s had left or been distrusted and stay refused",
-                len(gone),
-                trust_domain,
-            )
-        return bundle if go_back else bundle.without(gone)
+        if go_back or not gone:
+            return bundle
+        warn("%d keys of %s that had left or been distrusted stay refused", len(gone), trust_domain)
+        return bundle.without(gone)
 
     def distrust(self, trust_domain: str, *, reason: str, author: str | None = None) -> None:
         """Trust a domain no more: every credential and session of its agents is refused.
@@ -207,6 +201,20 @@ def _refused_keys(transaction: Transaction, bundle: TrustBundle) -> list[str]:
     domain = bundle.trust_domain
     every = sorted(bundle.every_key_id)
     return [kid for kid in every if transaction.is_refused(key_name(domain, kid))]
+
+
+def _read_pin(pin: str, origin: str) -> str:
+    """The certificates an address has to be vouched for by.
+
+    Raises:
+        ConfigurationError: There is a private key among them, or the origin is no such address.
+    """
+    pinned = _read(pin)
+    if "PRIVATE KEY" in pinned:
+        raise ConfigurationError("pin: expected certificates only, found a private key")
+    if not origin.startswith("https://"):
+        raise ConfigurationError("pin: only an https:// address is reached by certificates")
+    return pinned
 
 
 def _read(path: str) -> str:

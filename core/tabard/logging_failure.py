@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import threading
 from collections import deque
 from contextlib import suppress
@@ -58,6 +59,9 @@ class Event:
     unlogged_at: float | None = None
 
 
+_KIND = re.compile(r"[a-z_]+\.[a-z_]+")
+
+
 class LoggingFailure:
     """Lets calls go ahead that cannot be put on record, as far as the operator allows it."""
 
@@ -85,14 +89,15 @@ class LoggingFailure:
 
     def allows(self, judged: Judgement) -> bool:
         """Whether a call may go ahead without a record, as far as it itself is concerned."""
-        terms = judged.verdict.decision.terms
+        decision = judged.verdict.decision
+        bound = [decision.terms, *(terms for _, terms in decision.above)]
         return (
             self.mode != "deny"
             and judged.session is not None
             and judged.verdict.permits
             and judged.charge is None
             and judged.proof is None
-            and (terms is None or not terms.rates)
+            and not any(terms is not None and terms.rates for terms in bound)
         )
 
     def keep(self, event: Event, queue: deque[Event]) -> None:
@@ -212,8 +217,10 @@ def _read_events(path: Path) -> list[Event]:
     for line in path.read_text("utf-8", "replace").split("\n")[:-1]:
         try:
             kind, fields, moment = json.loads(line)
+            if not (_KIND.fullmatch(kind) and fields.isascii() and fields.isprintable()):
+                raise ValueError("not written by tabard")
             json.loads(f"{{{fields}}}")
             events.append(Event(kind=kind, fields=fields, unlogged_at=moment))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             complain("a spooled record cannot be read: %s", path.name)
     return events

@@ -231,7 +231,20 @@ class TestSpool:
         guard.admit(ALLOWED, session=session)
         assert len([r for r in guard.records() if "unlogged" in r]) == 1
 
-    @pytest.mark.parametrize("line", ["x", "[]", '["a"]', '["a", "b", 1]', "null", '["a", 5, 1]'])
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "x",
+            "[]",
+            '["a"]',
+            '["a", "b", 1]',
+            "null",
+            '["a", 5, 1]',
+            '["a.b", "\\"x\\":\\"\u00e9\\"", 1]',
+            '["a.b", "\\"x\\":1,\\n\\"y\\":2", 1]',
+            '["A B", "\\"x\\":1", 1]',
+        ],
+    )
     def test_nonsense(self, opened: Callable[..., Any], home: Path, line: str) -> None:
         (home / "spool").mkdir()
         (home / "spool" / "1-a.jsonl").write_text(f"{line}\n")
@@ -282,3 +295,23 @@ class TestSpool:
     ) -> None:
         with pytest.raises(ConfigurationError, match="on_audit_failure"):
             Guard.open(home, policy=policy_text, on_audit_failure=mode)
+
+
+@pytest.mark.parametrize("mode", ["spool", "allow_and_alarm"])
+def test_rates_of_a_parent(home: Path, authority: Authority, clock: Any, mode: Any) -> None:
+    """A rate of an agent that is acted for cannot be counted either: the call is refused."""
+    policy = """\
+version: 1
+agents:
+  claims-agent:
+    delegates_to: [analytics-agent]
+    grants: [{tools: [t]}]
+    rates: [{tools: [t], limit: 9, per: 1h}]
+  analytics-agent: {grants: [{tools: [t]}]}
+"""
+    with Guard.open(home, policy=policy, clock=clock, on_audit_failure=mode) as guard:
+        lead = guard.login(authority.issue("claims-agent"))
+        child = lead.delegate("analytics-agent", tools=["t"])
+        guard.admit(ToolCall("t"), session=child)
+        with unwritable(guard), pytest.raises(GuardUnavailable):
+            guard.admit(ToolCall("t"), session=child)

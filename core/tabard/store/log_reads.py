@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,11 +17,12 @@ _Result = TypeVar("_Result")
 _PAGE = 1000
 
 
-class LogReads:
+class LogReads(ABC):
     """The part of a store that is about the log."""
 
+    @abstractmethod
     def _read(self, query: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        raise NotImplementedError
+        """What a query finds, under the store's lock."""
 
     def stored_records(self, *, after: int = 0, holding: str = "") -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, read in pages so that writers go on between them.
