@@ -14,6 +14,8 @@ from tabard import Authority, Guard, Session
 from tabard.background_seal import BackgroundSeal
 from tabard.store.connection import create
 
+pytest_plugins = ["tabard.testing.summary"]
+
 NOW = 1_800_000_000.0  # Friday 2027-01-15 08:00:00 UTC
 
 POLICY = """\

@@ -40,6 +40,7 @@ from tabard.judge import Judge
 from tabard.logging_failure import Event, LoggingFailure, OnAuditFailure
 from tabard.login import TAKEN_BACK, Credential, identify
 from tabard.meter import Meter
+from tabard.notice import complain
 from tabard.permit import Permit
 from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource, read_policy
 from tabard.policy import Decision
@@ -313,15 +314,17 @@ class Guard:
 
         Args:
             name: The tool's name.
-            session: Who asks; default the current session. Nobody may use anything.
+            session: Who asks; default the current session.
 
-        Raises:
-            StoreError: Which policy is in force cannot be read.
+        Returns:
+            False also for nobody, and where it cannot be told.
         """
         caller = session if session is not None else current_session()
-        if type(caller) is not Session:
+        try:
+            return type(caller) is Session and lists_tool(self._policies.current(), caller, name)
+        except Exception as error:
+            complain("a tool was left out of a list: %s", type(error).__name__)
             return False
-        return lists_tool(self._policies.current(), caller, name)
 
     def end_call(self, permit: Permit, outcome: Outcome) -> None:
         """Put an outcome on record, and settle what was held for the call; for `Permit`."""

@@ -74,17 +74,6 @@ class Caller:
     tool_name: str = "lookup"
 
 
-CALLERS = (
-    "no_identity",
-    "forged",
-    "expired",
-    "revoked",
-    "ended",
-    "denied_tool",
-    "denied_argument",
-)
-
-
 @pytest.fixture
 def make_caller(guard: Guard, authority: Authority, clock: Any) -> Callable[[str], Caller]:
     """Makes each kind of caller; `allowed` is the control."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -22,7 +23,11 @@ from tabard import (
     GuardUnavailable,
     NotPermitted,
 )
-from tabard.testing.langchain import ScriptedChatModel, ScriptedRetriever
+from tabard.testing.langchain import (
+    ScriptedChatModel,
+    ScriptedCompletionModel,
+    ScriptedRetriever,
+)
 from tabard_langchain import TabardCallbackHandler, protect
 
 
@@ -574,3 +579,18 @@ agents:
         """Protecting something else says what to do instead."""
         with pytest.raises(ConfigurationError, match="expected a LangChain tool"):
             protect(thing)
+
+
+@pytest.mark.parametrize("work", ["generate", "agenerate"])
+def test_completion_without_a_provider(work: str, make_caller: Any, decisions: Any) -> None:
+    """LangChain names no provider when a completion model is called directly: refused."""
+    model = ScriptedCompletionModel(model_name="gpt-4o")
+    callbacks: Any = [TabardCallbackHandler()]
+    calls: dict[str, Callable[[], object]] = {
+        "generate": lambda: model.generate(["hi"], callbacks=callbacks),
+        "agenerate": lambda: asyncio.run(model.agenerate(["hi"], callbacks=callbacks)),
+    }
+    with make_caller("allowed").enter(), pytest.raises(NotPermitted):
+        calls[work]()
+    assert model.calls == 0
+    assert decisions()[-1]["action"]["name"] == "unknown/gpt-4o"

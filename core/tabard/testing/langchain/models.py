@@ -1,9 +1,4 @@
-"""Scripted LangChain models and retrievers: real dispatch, no network, no key.
-
-```python
-model = ScriptedChatModel(script=[AIMessage("done")], model_name="gpt-4o", provider="openai")
-```
-"""
+"""Scripted LangChain models and retrievers: real dispatch, no network, no key."""
 
 from __future__ import annotations
 
@@ -113,11 +108,13 @@ class ScriptedCompletionModel(LLM):
     Attributes:
         answer: What it says.
         model_name: The name it goes by.
+        max_tokens: The limit it sets to its answers, or None.
         calls: How often it was really called.
     """
 
     answer: str = "done"
     model_name: str = "gpt-3.5-turbo-instruct"
+    max_tokens: int | None = None
     calls: int = 0
 
     @property
@@ -126,7 +123,8 @@ class ScriptedCompletionModel(LLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model_name": self.model_name}
+        limit = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
+        return {"model_name": self.model_name, **limit}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> Any:
         parameters = super()._get_ls_params(stop=stop, **kwargs)
