@@ -62,16 +62,22 @@ class ModelCall:
 class Retrieval:
     """An agent is about to search a document source.
 
-    A policy grants it like a tool, under the name `retrieval.<source>` with the argument `query`.
+    A policy grants it like a tool, under the name `retrieval.<source>`, with the argument `query`
+    and whatever narrows the search.
 
     Attributes:
         source: The retriever's name.
         query: What is searched for.
+        narrowing: What narrows the search, each an argument of its own: `{"filter.claimant_id":
+            "C-1"}`.
+        injected: Names in `narrowing` that the host application supplied, as with a `ToolCall`.
         call_id: The framework's id of this call, for correlation only.
     """
 
     source: str
     query: str = field(default="", repr=False)
+    narrowing: Mapping[str, object] = field(default_factory=dict, repr=False, kw_only=True)
+    injected: frozenset[str] = field(default=frozenset(), kw_only=True)
     call_id: str | None = field(default=None, kw_only=True)
 
     kind = "retrieval"
@@ -84,12 +90,7 @@ class Retrieval:
     @property
     def arguments(self) -> Mapping[str, object]:
         """The arguments a grant can constrain."""
-        return {"query": self.query}
-
-    @property
-    def injected(self) -> frozenset[str]:
-        """Nothing of a search is supplied by the host."""
-        return frozenset()
+        return {**self.narrowing, "query": self.query}
 
 
 @dataclass(frozen=True, slots=True)

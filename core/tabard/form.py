@@ -37,7 +37,7 @@ def _is_of_text(action: Action) -> bool:
         if action.provider is not None:
             parts += (action.provider,)
     elif isinstance(action, Retrieval):
-        parts = (action.source,)
+        parts = (action.source, *action.injected)
     else:
         parts = (action.name, *getattr(action, "injected", ()))
     return all(type(part) is str for part in parts)

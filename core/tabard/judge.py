@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tabard.actions import Action, ToolCall
+from tabard.actions import Action, Retrieval, ToolCall
 from tabard.arguments import plain_arguments
 from tabard.clock import CLOCK_SKEW, Clock, read_clock
 from tabard.credentials import CredentialVerifier
@@ -108,6 +108,8 @@ class Judge:
             action = ToolCall(
                 action.name, arguments, injected=action.injected, call_id=action.call_id
             )
+        elif type(action) is Retrieval and arguments is not None and action.narrowing:
+            action = replace(action, narrowing=arguments)
         judged = Judgement(UNEXAMINABLE, action, arguments, known, now, policy)
         return self._judge_session(judged, proof)
 

@@ -105,10 +105,8 @@ class Case(Section):
             raise ValueError(f"expected one of {', '.join(_KINDS)}, found {found}")
         if self.args and named[0] not in ("tool", "retrieval"):
             raise ValueError(f"`args` has no meaning with `{named[0]}`")
-        if self.retrieval is not None and (
-            set(self.args) - {"query"} or not isinstance(self.args.get("query", ""), str)
-        ):
-            raise ValueError("a retrieval has one argument, `query`, which is text")
+        if self.retrieval is not None and not isinstance(self.args.get("query", ""), str):
+            raise ValueError("what a retrieval searches for, `query`, is text")
         if named[0] != "model" and (self.input_tokens, self.max_output_tokens) != (None, None):
             raise ValueError(f"tokens have no meaning with `{named[0]}`")
         return self
@@ -122,7 +120,8 @@ class Case(Section):
                 max_output_tokens=self.max_output_tokens,
             )
         if self.retrieval is not None:
-            return Retrieval(self.retrieval, self.args.get("query", ""))
+            query = self.args.get("query", "")
+            return Retrieval(self.retrieval, query, narrowing=self.args)
         return ToolCall(self.tool, self.args) if self.tool else Delegation(self.delegate or "")
 
 

@@ -1,0 +1,131 @@
+"""One search of a protected retriever or vector store: what narrows it, and its permit."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tabard import AccessDenied, Permit, Retrieval, Session, admit, current_session
+from tabard.arguments import plain_arguments
+from tabard_langchain.refusal import refuse_unreadable
+
+Narrow = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Makes search parameters of the data scope of whoever searches:
+`lambda scope: {"filter": {"claimant_id": scope["claimant_id"]}}`."""
+
+METADATA = "tabard_search"
+"""Under this name a protected retriever shows its search to the handler."""
+
+
+class Search:
+    """What one search runs with, as decided and as run: the parameters are copies of its own.
+
+    Attributes:
+        parameters: What the search is run with.
+        narrowing: The same as arguments a policy can name.
+        injected: Those of them the host application supplied.
+    """
+
+    __slots__ = ("_lock", "_owner", "_permit", "_query", "injected", "narrowing", "parameters")
+
+    def __init__(
+        self, owner: object, parameters: Mapping[str, Any], bound: Mapping[str, Any]
+    ) -> None:
+        """Put a search together.
+
+        Args:
+            owner: The protected object that searches.
+            parameters: What the caller wants.
+            bound: What the data scope makes of it; it wins.
+
+        Raises:
+            ValueError: A parameter's name could be taken for another's part.
+        """
+        self.parameters = copy.deepcopy({**parameters, **bound})
+        self.narrowing = _as_arguments(self.parameters)
+        self.injected = frozenset(_as_arguments(dict(bound)))
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._permit: Permit | None = None
+        self._query: str | None = None
+
+    def __repr__(self) -> str:
+        """Tells nothing: tracers write down the metadata it travels in."""
+        return "<Search>"
+
+    def ask(self, source: str, query: str, session: Session | None) -> Permit:
+        """Admit it.
+
+        Raises:
+            AccessDenied: It is refused.
+        """
+        action = Retrieval(source, query, narrowing=self.narrowing, injected=self.injected)
+        return admit(action, session=session)
+
+    def lend(self, query: str, permit: Permit) -> None:
+        """Leave the handler's permit for the body."""
+        with self._lock:
+            self._query, self._permit = query, permit
+
+    def redeem(self, owner: object, query: str, session: Session | None) -> Permit | None:
+        """The handler's permit, once, if it is for this very search of this very caller."""
+        caller = session or current_session()
+        with self._lock:
+            permit, self._permit = self._permit, None
+        fits = self._owner is owner and self._query == query
+        return permit if fits and permit is not None and permit.session is caller else None
+
+
+def make_search(
+    owner: object,
+    parameters: Mapping[str, Any],
+    *,
+    narrow: Narrow | None,
+    source: str,
+    session: Session | None,
+) -> Search:
+    """Put a search together for whoever searches.
+
+    Raises:
+        AccessDenied: The scope cannot be turned into parameters, or these cannot be examined.
+    """
+    try:
+        caller = session or current_session()
+        # Without a caller nothing is narrowed, and nothing admitted either.
+        bound = narrow(caller.scope) if narrow is not None and caller is not None else {}
+        return Search(owner, parameters, bound)
+    except AccessDenied:
+        raise
+    except Exception as error:
+        refuse_unreadable(error, tool=f"retrieval.{source}", session=session)
+
+
+def search_in(metadata: Mapping[str, Any] | None) -> Search | None:
+    """The search a protected retriever shows in the metadata of its run."""
+    found = (metadata or {}).get(METADATA)
+    return found if type(found) is Search else None
+
+
+def _as_arguments(parameters: Mapping[str, Any]) -> dict[str, object]:
+    """Parameters as a policy names them: `filter.claimant_id`, `k`.
+
+    What has no plain form, such as a function that filters, is there by its type's name.
+    """
+    told: dict[str, object] = {}
+    for name, value in parameters.items():
+        if "." in name or name == "query":
+            raise ValueError("a search parameter's name is taken for another's part")
+        if isinstance(value, Mapping):
+            told |= {f"{name}.{key}": _plain(one) for key, one in value.items()}
+        else:
+            told[name] = _plain(value)
+    return told
+
+
+def _plain(value: object) -> object:
+    try:
+        return plain_arguments({"value": value})["value"]
+    except Exception:
+        return type(value).__name__
