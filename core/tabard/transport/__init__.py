@@ -12,6 +12,5 @@ It needs `httpx` or `httpx2`, whichever the provider's SDK uses.
 
 from tabard.transport.key import ProviderKey
 from tabard.transport.seal import PLACEHOLDER, Seal
-from tabard.transport.sealed import SealedAsyncTransport, SealedTransport
 
-__all__ = ["PLACEHOLDER", "ProviderKey", "Seal", "SealedAsyncTransport", "SealedTransport"]
+__all__ = ["PLACEHOLDER", "ProviderKey", "Seal"]

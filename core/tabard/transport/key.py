@@ -70,10 +70,9 @@ class ProviderKey:
             return read_private(place, what="provider key").decode("ascii").strip()
 
         key = cls(read)
-        try:
-            key.reveal()
-        except GuardUnavailable as refusal:
-            raise ConfigurationError(f"{place}: {refusal.reason}") from None
+        _, why = key._look()
+        if why:
+            raise ConfigurationError(f"{place}: no provider key: {why}")
         return key
 
     def reveal(self) -> str:
@@ -82,16 +81,23 @@ class ProviderKey:
         Raises:
             GuardUnavailable: There is none to be had (`provider_key`).
         """
-        why = "expected printable text"
+        found, why = self._look()
+        if why:
+            reason = f"the provider's key is missing: {why}"
+            raise GuardUnavailable(code="provider_key", reason=reason)
+        return found
+
+    def _look(self) -> tuple[str, str]:
+        """The key, or what is wrong with it; raises nothing, so that no frame is kept of this."""
         try:
             found = self._read()
-            if type(found) is str and _FORM.fullmatch(found) is not None:
-                return found
         except ConfigurationError as error:
-            why = str(error)  # a path and a mode, never what is in the file
+            return "", str(error)  # a path and a mode, never what is in the file
         except Exception as error:
-            why = type(error).__name__
-        raise GuardUnavailable(code="provider_key", reason=f"the provider's key is missing: {why}")
+            return "", type(error).__name__
+        if type(found) is str and _FORM.fullmatch(found) is not None:
+            return found, ""
+        return "", "expected printable text"
 
     def __repr__(self) -> str:
         """Says that there is one."""

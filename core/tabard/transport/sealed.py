@@ -6,6 +6,7 @@ Whatever a caller asks a client for passes here, below its hooks, headers, cooki
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
+from functools import lru_cache
 from typing import Any, NoReturn, Self
 
 from tabard.errors import AccessDenied, ConfigurationError
@@ -38,6 +39,16 @@ def library(http: Any) -> Any:
     return http
 
 
+@lru_cache
+def _settings(http: Any) -> dict[str, Any]:
+    """What both transports of a library are made with; its certificates are read once."""
+    return {
+        "verify": http.create_ssl_context(trust_env=False),
+        "trust_env": False,
+        "limits": http.Limits(max_connections=_CONNECTIONS),
+    }
+
+
 class SealedTransport:
     """Sends what was admitted, with the key; answers everything else with a refusal."""
 
@@ -51,8 +62,7 @@ class SealedTransport:
             http: `httpx` or `httpx2`; default `httpx`.
         """
         self._seal, self._http = seal, library(http)
-        limits = self._http.Limits(max_connections=_CONNECTIONS)
-        self._inner = self._http.HTTPTransport(trust_env=False, limits=limits)
+        self._inner = self._http.HTTPTransport(**_settings(self._http))
 
     def handle_request(self, request: Any) -> Any:
         """Send one request, or refuse it."""
@@ -95,8 +105,7 @@ class SealedAsyncTransport:
             http: `httpx` or `httpx2`; default `httpx`.
         """
         self._seal, self._http = seal, library(http)
-        limits = self._http.Limits(max_connections=_CONNECTIONS)
-        self._inner = self._http.AsyncHTTPTransport(trust_env=False, limits=limits)
+        self._inner = self._http.AsyncHTTPTransport(**_settings(self._http))
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send one request, or refuse it."""
