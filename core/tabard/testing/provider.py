@@ -53,6 +53,13 @@ class Answer:
     breaks: bool = False
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of a caller that has gone away."""
+
+
 class StandInProvider:
     """Answers chat completions, plain and streamed, in the form of OpenAI.
 
@@ -90,8 +97,7 @@ class StandInProvider:
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property

@@ -43,7 +43,8 @@ class Wire:
         """Act on one step of the request.
 
         Raises:
-            GuardUnavailable: There is no key to be had (`provider_key`); nothing was sent.
+            AccessDenied: The agent was revoked while the connection was made, or there is no key
+                to be had (`provider_key`); nothing was sent.
         """
         _, _, step = event.partition(".")
         if step == "send_request_headers.started":
@@ -69,7 +70,10 @@ class Wire:
             self._call.give_back(self)
 
     def _put_on(self, request: Any) -> None:
+        session = self._call.permit.session
         try:
+            # Once more: connecting may have taken long, and nobody hears of a revocation meanwhile.
+            session.guard.check_alive(session)
             value = self._dialect.prefix + self._key.reveal()
         except AccessDenied as refusal:
             self.give_back()

@@ -157,6 +157,29 @@ def test_revoked_between_admission_and_wire(
     assert refusals(guard) == [("token_revoked", "openai/gpt-4o")]
 
 
+def test_revoked_while_the_connection_is_made(
+    sync_line: Any,
+    provider: StandInProvider,
+    authority: Authority,
+    admitted: Permit,
+    monkeypatch: pytest.MonkeyPatch,
+    code: Code,
+) -> None:
+    """Connecting can take long; the last look is at the moment the headers are written."""
+    import httpcore
+
+    connect = httpcore.SyncBackend.connect_tcp
+
+    def revoke_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        made = connect(*args, **kwargs)
+        authority.revoke("claims-agent", reason="compromised")
+        return made
+
+    monkeypatch.setattr("httpcore.SyncBackend.connect_tcp", revoke_meanwhile)
+    assert code(sync_line.ask()) == "token_revoked"
+    assert provider.requests == []
+
+
 def test_closed_or_expired_between_admission_and_wire(
     line: Any, provider: StandInProvider, admitted: Permit, clock: Any, code: Code
 ) -> None:
