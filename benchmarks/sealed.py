@@ -18,7 +18,7 @@ BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 800}]}
 
 def measure_sealed() -> list[Row]:
     """CPU of the caller's thread alone: what the server does is on others."""
-    with tempfile.TemporaryDirectory() as folder, StandInProvider() as provider:
+    with tempfile.TemporaryDirectory() as folder, StandInProvider(keep_alive=True) as provider:
         home = Path(folder) / "home"
         authority = Authority.open(home, trust_domain="acme.example")
         authority.register("a", team="t", environment="prod")

@@ -19,7 +19,7 @@ from tabard import AccessDenied
 from tabard.testing.langchain import ScriptedChatModel
 from tabard.testing.provider import Answer, StandInProvider
 from tabard.transport import PLACEHOLDER, ProviderKey, Seal
-from tabard_langchain import TabardCallbackHandler
+from tabard_langchain import TabardCallbackHandler, TabardMiddleware
 
 KEY = "sk-real-0123456789abcdef"
 Path = Callable[[Any, Any], object]
@@ -238,6 +238,23 @@ def test_a_tool_that_uses_the_client_itself(
 
         in_the_middle_of_a_stream()
         assert set(found) == {"permit_spent"}
+    assert len(provider.requests) == 2
+
+
+def test_middleware_and_a_limit(
+    provider: StandInProvider, make_caller: Any, make_model: Any
+) -> None:
+    """The middleware brings the handler along; an admitted limit has to be in the request."""
+
+    def agent() -> Any:
+        return create_agent(make_model(), [], middleware=[TabardMiddleware()])
+
+    asked = {"messages": [("user", "hi")]}
+    with make_caller("allowed").enter():
+        assert agent().invoke(asked)["messages"][-1].content == "hello"
+        assert asyncio.run(agent().ainvoke(asked))["messages"][-1].content == "hello"
+        with pytest.raises(openai.PermissionDeniedError, match="max_output_tokens"):
+            make_model(max_tokens=10).invoke("hi", handler())
     assert len(provider.requests) == 2
 
 

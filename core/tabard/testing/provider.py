@@ -14,7 +14,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -49,7 +49,7 @@ class Answer:
 
     status: int = 200
     content: bytes = b"{}"
-    headers: Mapping[str, str] = ()  # type: ignore[assignment]  # as `dict` takes it
+    headers: Mapping[str, str] = field(default_factory=dict)
     breaks: bool = False
 
 
@@ -68,7 +68,12 @@ class StandInProvider:
         answers: Taken from the left, one a request, before it answers by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_alive: bool = False) -> None:
+        """Set up.
+
+        Args:
+            keep_alive: Whether connections stay open for further requests; then close the clients.
+        """
         self.requests: list[Arrived] = []
         self.answers: deque[Answer] = deque()
         provider = self
@@ -86,8 +91,10 @@ class StandInProvider:
                     self.close_connection = True
                     return
                 self.send_response(answer.status)
-                for name, value in dict(answer.headers).items():
+                for name, value in answer.headers.items():
                     self.send_header(name, value)
+                if not keep_alive:
+                    self.send_header("connection", "close")
                 self.send_header("content-length", str(len(answer.content)))
                 self.end_headers()
                 self.wfile.write(answer.content)

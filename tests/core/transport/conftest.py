@@ -30,7 +30,7 @@ def key() -> str:
 @pytest.fixture
 def provider() -> Iterator[StandInProvider]:
     """A real server that records what arrives."""
-    with StandInProvider() as running:
+    with StandInProvider(keep_alive=True) as running:
         yield running
 
 

@@ -9,7 +9,7 @@ import json
 import logging
 import pickle
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from traceback import walk_tb
 from typing import Any
 
@@ -87,10 +87,10 @@ def ask(client: Any, **more: Any) -> Any:
 
 
 @pytest.fixture(params=[httpx, httpx2], ids=["httpx", "httpx2"])
-def client(request: pytest.FixtureRequest, seal: Seal, provider: StandInProvider) -> Any:
+def client(request: pytest.FixtureRequest, seal: Seal, provider: StandInProvider) -> Iterator[Any]:
     """OpenAI's SDK over a sealed client."""
-    sealed = seal.client(request.param)
-    return openai.OpenAI(api_key=PLACEHOLDER, base_url=provider.base_url, http_client=sealed)
+    with seal.client(request.param) as sealed:
+        yield openai.OpenAI(api_key=PLACEHOLDER, base_url=provider.base_url, http_client=sealed)
 
 
 def test_the_walk_finds_what_is_there(key: str) -> None:
