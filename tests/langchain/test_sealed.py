@@ -174,24 +174,20 @@ def test_every_path(provider: StandInProvider, make_caller: Any, make_model: Any
         assert provider.requests == [], path
 
 
-@pytest.mark.parametrize("path", ["invoke", "ainvoke", "stream", "astream", "create_agent"])
-def test_the_model_is_swapped_below_the_handler(
-    path: str, provider: StandInProvider, make_caller: Any, make_model: Any
+def test_a_model_object_that_does_what_it_does_not_tell(
+    provider: StandInProvider, make_caller: Any, make_model: Any
 ) -> None:
-    """A model object that asks its provider for another model than it tells LangChain."""
-    with make_caller("allowed").enter(), pytest.raises(openai.PermissionDeniedError, match="model"):
-        PATHS[path][1](make_model(swapped_for="gpt-5"), handler())
-    assert provider.requests == []
-
-
-@pytest.mark.parametrize("path", ["invoke", "ainvoke"])
-def test_a_call_that_asks_twice(
-    path: str, provider: StandInProvider, make_caller: Any, make_model: Any
-) -> None:
-    """One admission, one answer: a loop inside the model class is stopped."""
-    with make_caller("allowed").enter(), pytest.raises(openai.PermissionDeniedError, match="spent"):
-        PATHS[path][1](make_model(asks=2), handler())
-    assert len(provider.requests) == 1
+    """It asks for another model than it tells LangChain, or asks twice: one admission, one answer
+    of the admitted model."""
+    with make_caller("allowed").enter():
+        for path in ("invoke", "ainvoke", "stream", "astream", "create_agent"):
+            with pytest.raises(openai.PermissionDeniedError, match="another model"):
+                PATHS[path][1](make_model(swapped_for="gpt-5"), handler())
+        assert provider.requests == []
+        for path in ("invoke", "ainvoke"):
+            with pytest.raises(openai.PermissionDeniedError, match="spent"):
+                PATHS[path][1](make_model(asks=2), handler())
+    assert len(provider.requests) == 2
 
 
 def test_retries_and_fallbacks(
@@ -239,6 +235,28 @@ def test_a_tool_that_uses_the_client_itself(
         in_the_middle_of_a_stream()
         assert set(found) == {"permit_spent"}
     assert len(provider.requests) == 2
+
+
+def test_a_handler_with_a_session_of_its_own(
+    provider: StandInProvider, make_model: Any, guard: Any, authority: Any
+) -> None:
+    """The handler's session counts where none is current; beside another one it is not that one's."""
+    own = {"callbacks": [TabardCallbackHandler(guard.login(authority.issue("claims-agent")))]}
+    assert make_model().invoke("hi", own).content == "hello"
+    with guard.login(authority.issue("analytics-agent")):
+        assert make_model().invoke("hi", own).content == "hello"
+        with pytest.raises(openai.PermissionDeniedError, match="not_admitted"):
+            make_model().invoke("hi")
+    assert len(provider.requests) == 2
+
+
+def test_only_one_half_sealed(provider: StandInProvider, make_caller: Any, make_model: Any) -> None:
+    """K3: a client that somebody forgot to seal has no key, only what stands in its place."""
+    model = make_model()
+    model.async_client = openai.AsyncOpenAI(api_key=PLACEHOLDER, base_url=provider.base_url)
+    with make_caller("allowed").enter():
+        asyncio.run(model.ainvoke("hi", handler()))
+    assert provider.requests[0].headers["authorization"] == f"Bearer {PLACEHOLDER}"
 
 
 def test_middleware_and_a_limit(

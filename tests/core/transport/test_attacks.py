@@ -69,11 +69,13 @@ def test_another_host(
 
 
 def test_a_host_header_leads_nowhere(
-    line: Any, provider: StandInProvider, admitted: Permit
+    sync_line: Any, provider: StandInProvider, admitted: Permit
 ) -> None:
     """The host is made of the address, whatever a caller writes beside it."""
     headers = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Cookie": "a=b"}
-    assert line.send(json={"model": "gpt-4o", "messages": []}, headers=headers).status_code == 200
+    assert (
+        sync_line.send(json={"model": "gpt-4o", "messages": []}, headers=headers).status_code == 200
+    )
     (arrived,) = provider.requests
     assert arrived.headers["host"] == provider.base_url[7:-3]
     assert {"cookie", "x-forwarded-host"}.isdisjoint(arrived.headers)
@@ -296,7 +298,7 @@ def test_a_plain_connection_is_refused_where_https_is_sealed(
 
 
 def test_an_error_of_our_own_is_a_refusal(
-    line: Any,
+    sync_line: Any,
     provider: StandInProvider,
     admitted: Permit,
     monkeypatch: pytest.MonkeyPatch,
@@ -309,7 +311,7 @@ def test_an_error_of_our_own_is_a_refusal(
         raise NotImplementedError("sk-inside")
 
     monkeypatch.setattr(module, "check_parts", broken)
-    answer = line.ask()
+    answer = sync_line.ask()
     assert code(answer) == "internal"
     assert "sk-inside" not in answer.text
     assert provider.requests == []
