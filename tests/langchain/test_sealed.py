@@ -135,19 +135,24 @@ def provider() -> Iterator[StandInProvider]:
 
 
 @pytest.fixture
-def make_model(provider: StandInProvider) -> Callable[..., SdkChatModel]:
+def make_model(provider: StandInProvider) -> Iterator[Callable[..., SdkChatModel]]:
     """Makes a model over sealed clients, anew for each event loop."""
     seal = Seal("openai", ProviderKey(lambda: KEY), base_url=provider.base_url)
+    made: list[SdkChatModel] = []
 
     def make(**fields: Any) -> SdkChatModel:
         to: dict[str, Any] = {"api_key": PLACEHOLDER, "base_url": provider.base_url}
-        return SdkChatModel(
+        model = SdkChatModel(
             client=openai.OpenAI(http_client=seal.client(), **to),
             async_client=openai.AsyncOpenAI(http_client=seal.async_client(), **to),
             **fields,
         )
+        made.append(model)
+        return model
 
-    return make
+    yield make
+    for model in made:
+        model.client.close()
 
 
 def handler() -> dict[str, Any]:
@@ -240,7 +245,7 @@ def test_a_tool_that_uses_the_client_itself(
 def test_a_handler_with_a_session_of_its_own(
     provider: StandInProvider, make_model: Any, guard: Any, authority: Any
 ) -> None:
-    """The handler's session counts where none is current; beside another one it is not that one's."""
+    """Its session counts where none is current; another one that is current gets nothing of it."""
     own = {"callbacks": [TabardCallbackHandler(guard.login(authority.issue("claims-agent")))]}
     assert make_model().invoke("hi", own).content == "hello"
     with guard.login(authority.issue("analytics-agent")):
