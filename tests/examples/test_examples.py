@@ -45,6 +45,22 @@ def test_budgets(
     assert "analytics-agent: EUR 1,000.00 of EUR 1,000.00" in out
 
 
+def test_provider_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One request reaches the provider, with the real key; the agent's client has none."""
+    run("provider_key.py", monkeypatch, tmp_path / "home")
+    assert capsys.readouterr().out.splitlines() == [
+        "gpt-4o: no_identity",
+        "gpt-4o: not_admitted",
+        "gpt-5: model",
+        "gpt-4o: answered",
+        "gpt-4o: permit_spent",
+        "the client's key: sealed, in the environment: False",
+        "what reached the provider: ['Bearer sk-example-0123456789abcdef']",
+    ]
+
+
 @pytest.mark.crewai
 class TestWithCrewAI:
     @pytest.fixture(autouse=True)
