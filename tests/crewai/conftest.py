@@ -27,7 +27,7 @@ from crewai.tools import BaseTool, tool
 
 from tabard import AuthenticationFailed, Authority, Guard, Session
 from tabard.testing.crewai import ScriptedLLM
-from tabard_crewai import install
+from tabard_crewai import install, uninstall
 
 POLICY = """\
 version: 1
@@ -55,8 +55,8 @@ def policy_text() -> str:
 
 @pytest.fixture(autouse=True)
 def _clean_hooks() -> Iterator[None]:
-    clear_all_hooks()
     yield
+    uninstall()
     clear_all_hooks()
 
 

@@ -20,17 +20,26 @@ from tabard import Session, current_session
 class _Binding(NamedTuple):
     agent: weakref.ref[Any]
     session: Session
+    with_crew: bool
 
 
 _bindings: dict[int, _Binding] = {}
 _lock = threading.RLock()
 
 
-def remember(agent: Any, session: Session) -> None:
-    """Let the agent, and every copy CrewAI makes of it, work under this session."""
+def remember(agent: Any, session: Session, *, with_crew: bool = False) -> None:
+    """Let the agent, and every copy CrewAI makes of it, work under this session.
+
+    Args:
+        agent: The agent.
+        session: Its session.
+        with_crew: Whether its whole crew was bound with it.
+    """
     number = id(agent)
     with _lock:
-        _bindings[number] = _Binding(weakref.ref(agent, lambda _: _drop(number)), session)
+        _bindings[number] = _Binding(
+            weakref.ref(agent, lambda _: _drop(number)), session, with_crew
+        )
     original = weakref.ref(agent)
 
     def copy() -> Any:
@@ -38,7 +47,7 @@ def remember(agent: Any, session: Session) -> None:
         made = type(found).copy(found)
         binding = _find(found)
         if binding is not None:
-            remember(made, binding.session)
+            remember(made, binding.session, with_crew=binding.with_crew)
         return made
 
     # On the object, past pydantic: the class is shared by agents that are not bound.
@@ -60,16 +69,27 @@ def is_any_bound() -> bool:
     return bool(_bindings)
 
 
-def session_of(agent: Any) -> Session | None:
-    """The session an agent works under: its own if it is bound, else the current one."""
+def own_session(agent: Any) -> Session | None:
+    """The session the agent is bound to, or None."""
     binding = _find(agent)
-    return binding.session if binding is not None else current_session()
+    return binding.session if binding is not None else None
 
 
-def session_of_model(llm: Any) -> Session | None:
-    """The session of a call that names no agent, such as one that converts an answer.
+def session_of(agent: Any) -> Session | None:
+    """The agent's own session if it is bound, else the current one."""
+    return own_session(agent) or current_session()
 
-    It is that of the one bound agent whose model this is, else the current one.
+
+def is_bound_whole(crew: Any) -> bool:
+    """Whether the crew, or the one it is a copy of, was bound as a whole."""
+    agents = [*(getattr(crew, "agents", None) or ()), getattr(crew, "manager_agent", None)]
+    return any(binding is not None and binding.with_crew for binding in map(_find, agents))
+
+
+def owner_of_model(llm: Any) -> Session | None:
+    """The session of the one bound agent whose model this is, or None.
+
+    For calls that name no agent, such as those that convert an answer.
     """
     with _lock:
         bound = [(b.agent(), b.session) for b in _bindings.values()]
@@ -78,7 +98,7 @@ def session_of_model(llm: Any) -> Session | None:
         for agent, session in bound
         if llm is not None and getattr(agent, "llm", None) is llm
     }
-    return next(iter(owners.values())) if len(owners) == 1 else current_session()
+    return next(iter(owners.values())) if len(owners) == 1 else None
 
 
 def is_agent(thing: Any) -> bool:

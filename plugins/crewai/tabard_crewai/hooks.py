@@ -34,11 +34,18 @@ _SNAPSHOTS: dict[str, Callable[[], list[Any]]] = {
 """The lists of model hooks that an executor takes a copy of when it is made."""
 
 
+_wanted = False
+"""Whether hooks that are gone were taken by somebody else."""
+
+
 def install() -> None:
     """Register the hooks for this process; doing it again changes nothing.
 
-    Call it before crews are built: CrewAI gives each executor the model hooks of that moment.
+    Call it before crews are built: CrewAI gives each executor the model hooks of that moment. From
+    now until `uninstall()` protected tools refuse when a hook is gone: somebody has cleared it.
     """
+    global _wanted
+    _wanted = True
     for point, hook in HOOKS.items():
         if hook not in get_hooks(point):
             register_hook(point, hook)
@@ -69,6 +76,8 @@ def uninstall() -> None:
     Protected tools go on asking by themselves. While an agent is still bound they refuse, since
     nothing tells them any more which agent calls.
     """
+    global _wanted
+    _wanted = False
     for point, hook in HOOKS.items():
         unregister_hook(point, hook)
 
@@ -76,6 +85,11 @@ def uninstall() -> None:
 def missing_hooks() -> list[str]:
     """The points at which somebody has taken a hook out, or none was ever put."""
     return [point.value for point, hook in HOOKS.items() if hook not in get_hooks(point)]
+
+
+def are_gone() -> bool:
+    """Whether hooks are missing that were installed, and that nobody has uninstalled."""
+    return _wanted and bool(missing_hooks())
 
 
 def assert_installed(*agents: Any) -> None:
