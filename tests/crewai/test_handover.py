@@ -297,7 +297,7 @@ class TestNarrowing:
 class TestRefusals:
     def refused(self, office: Office, crew: Crew, boss: Any) -> str:
         """Run; what the boss was told. It goes on to its own answer in any case."""
-        output = crew.kickoff()
+        output: Any = crew.kickoff()
         unbind(crew)
         assert output.raw == "over"
         assert office.ran == []
@@ -339,8 +339,9 @@ class TestRefusals:
         worker = office.agent("Stranger", "done")
         crew = office.crew((ask("Stranger"), "over"), worker)
         bind(crew, {"Boss": log_in("lead"), "Stranger": log_in("stranger")})
-        [output] = crew.kickoff().tasks_output
+        result: Any = crew.kickoff()
         unbind(crew)
+        [output] = result.tasks_output
         assert [f.failure.code for f in output.tool_failures] == ["delegation"]
 
     @pytest.mark.parametrize("how", ["revoke", "token", "close", "expire"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from crewai.events import LLMCallCompletedEvent, LLMCallFailedEvent, crewai_event_bus
 from crewai.hooks import (
     InterceptionPoint,
     get_after_llm_call_hooks,
@@ -15,7 +16,7 @@ from crewai.hooks import (
 )
 
 from tabard import ConfigurationError
-from tabard_crewai.model_hooks import after_execution, after_model, before_model
+from tabard_crewai.model_hooks import after_event, after_execution, after_model, before_model
 from tabard_crewai.tool_hooks import after_tool, before_tool
 
 HOOKS: dict[InterceptionPoint, Callable[[Any], Any]] = {
@@ -25,7 +26,8 @@ HOOKS: dict[InterceptionPoint, Callable[[Any], Any]] = {
     InterceptionPoint.POST_MODEL_CALL: after_model,
     InterceptionPoint.EXECUTION_END: after_execution,
 }
-
+_EVENTS: tuple[type[Any], ...] = (LLMCallCompletedEvent, LLMCallFailedEvent)
+"""What tells of the end of a model call that no hook follows; no more than that is left to them."""
 
 _SNAPSHOTS: dict[str, Callable[[], list[Any]]] = {
     "before_llm_call_hooks": get_before_llm_call_hooks,
@@ -49,6 +51,8 @@ def install() -> None:
     for point, hook in HOOKS.items():
         if hook not in get_hooks(point):
             register_hook(point, hook)
+    for event in _EVENTS:
+        crewai_event_bus.register_handler(event, after_event)
 
 
 def hook_executor(agent: Any) -> None:
@@ -80,6 +84,8 @@ def uninstall() -> None:
     _wanted = False
     for point, hook in HOOKS.items():
         unregister_hook(point, hook)
+    for event in _EVENTS:
+        crewai_event_bus.off(event, after_event)
 
 
 def missing_hooks() -> list[str]:

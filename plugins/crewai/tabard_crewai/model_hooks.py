@@ -138,3 +138,8 @@ def after_model(context: Any) -> None:
 def after_execution(context: Any) -> None:
     """Record that calls the crew has made and nothing was heard of are over."""
     model_calls.close(getattr(context, "crew", None), getattr(context, "flow", None))
+
+
+def after_event(source: Any, event: Any) -> None:
+    """Record how a call ended that CrewAI runs no hook after; it tells of its end all the same."""
+    model_calls.heard_of(source)
