@@ -44,6 +44,7 @@ agents:
     models: {allow: ["**"]}
     grants:
       - {id: one-namesake, tools: ["claims_db_lookup_2"], unknown_args: allow}
+      - {id: two-lookups, tools: ["claims_db.lookup", "claims_db.lookup_two"], unknown_args: allow}
 """
 
 
@@ -158,6 +159,7 @@ def make_caller(guard: Guard, authority: Authority, clock: Any) -> Callable[[str
     def make(kind: str) -> Caller:
         return {
             "any_model": Caller(broad, "model"),
+            "any_tool": Caller(broad, None),
             "namesakes": Caller(broad, "ambiguous_tool"),
             "allowed": Caller(session, None),
             "no_identity": Caller(nullcontext, "no_identity"),

@@ -162,9 +162,7 @@ def _admit(action: ToolCall) -> Permit:
         permit = redeem(action)
     except ValueError:
         permit = None  # the guard refuses these arguments itself, and puts that on record
-    if permit is not None:
-        return permit
-    permit = admit(action)
+    permit = permit or admit(action)
     if are_gone() or (is_any_bound() and missing_hooks()):
         raise refuse_admitted(
             permit,
