@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,10 @@ from crewai import Agent, Crew, Process, Task
 from crewai.hooks import HookAborted, InterceptionPoint, register_hook
 from crewai.tools import tool
 from crewai.tools.agent_tools.agent_tools import AgentTools
+from crewai.utilities.agent_utils import (
+    convert_tools_to_openai_schema,
+    execute_single_native_tool_call,
+)
 
 from tabard import (
     AuthenticationFailed,
@@ -284,6 +289,21 @@ class TestNarrowing:
         assert office.ran == []
         assert told()[-1] == ("adjuster for lead", "claims.query", "arg.max")
 
+    def test_sequential_crew(self, office: Office, log_in: Any, told: Any) -> None:
+        """An agent that may delegate hands over in a crew without a manager, too."""
+        worker = office.agent("Adjuster", read(7), "done", tools=[office.tool("claims.query")])
+        boss = office.agent("Boss", ask("Adjuster"), "over", allow_delegation=True)
+        job = Task(description="d", expected_output="e", agent=boss)
+        crew = Crew(agents=[boss, worker], tasks=[job])
+        bind(crew, {"Boss": log_in("lead"), "Adjuster": log_in("adjuster")})
+        crew.kickoff()
+        unbind(crew)
+        assert office.ran == []
+        assert told()[1:] == [
+            ("lead", "adjuster", "ok"),
+            ("adjuster for lead", "claims.query", "arg.max"),
+        ]
+
     def test_nobody_bound(self, office: Office, log_in: Any, told: Any) -> None:
         """Without bindings all of it is the current session's; there is nobody to hand over to."""
         install()
@@ -498,6 +518,33 @@ class TestAttacks:
         with pytest.raises(AuthenticationFailed, match="session_closed"):
             admit(ToolCall("claims.query", {"number": 1}), session=kept[0])
         assert current_session() is None
+
+    def test_asking_that_is_not_shown(self, native_office: Office, log_in: Any) -> None:
+        """Where CrewAI does not show the hook which tool it runs, that tool gets nobody to work."""
+        office = native_office
+        worker = office.agent("Adjuster", read(7), "done", tools=[office.tool("claims.query")])
+        boss = office.agent("Boss", "over")
+        bind(worker, log_in("adjuster"))
+        bind(boss, log_in("lead"))
+        tools = AgentTools(agents=[worker]).tools()
+        _, functions, _ = convert_tools_to_openai_schema(tools)
+        name, arguments = ask("Adjuster")
+        call = {"id": "1", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        answer = execute_single_native_tool_call(
+            {**call, "type": "function"},
+            available_functions=functions,
+            original_tools=tools,
+            structured_tools=None,
+            tools_handler=None,
+            agent=boss,
+            task=None,
+            crew=None,
+            event_source=boss,
+        )
+        unbind(boss)
+        unbind(worker)
+        assert "not_handed_over" in str(answer.result)
+        assert (office.ran, worker.llm.calls) == ([], 0)  # type: ignore[union-attr]
 
     def test_protecting_the_asking(self, native_office: Office) -> None:
         """A hand-over is more than a tool: it is not guarded in appearance only."""

@@ -78,14 +78,18 @@ def _admit(context: Any) -> Decided:
             reason=f"several tools are known to CrewAI as {context.tool_name}; rename one of them",
         )
     try:
-        handover = _hand_over(coworker, permit) if is_handover(tool) else None
+        handover = _hand_over(tool, coworker, permit)
         return Decided(Ticket(action, permit), handover, _cached(context))
     except Exception as error:
         permit.fail(error.code if isinstance(error, AccessDenied) else error)
         raise
 
 
-def _hand_over(coworker: Any, permit: Permit) -> Handover:
+def _hand_over(tool: Any, coworker: Any, permit: Permit) -> Handover | None:
+    if tool is None:  # CrewAI may run one it does not show here: it is lent nobody who is bound
+        return Handover(None, permit.session)
+    if not is_handover(tool):
+        return None
     own = own_session(coworker)
     return hand_over(coworker, permit.session, None if own is None else progress.acting(own))
 
