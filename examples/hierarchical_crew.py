@@ -28,12 +28,17 @@ agents:
   lead:
     models: &models {allow: ["openai/gpt-4o*"]}
     grants:
-      - {id: ask, tools: [delegate_work_to_coworker], args: {coworker: {}, task: {}, context: {}}}
-      - {id: small, tools: ["claims.*", "payments.*"], args: {claim: {}, amount: {max: 500, optional: true}}}
+      - {id: ask, tools: [delegate_work_to_coworker], unknown_args: allow}
+      - {id: settle, tools: ["claims.read"], args: {claim: {}}}
+      - {id: small, tools: ["payments.transfer"], args: {claim: {}, amount: {max: 500}}}
     delegates_to: [adjuster, payer]
-  adjuster: {models: *models, grants: [{id: read, tools: ["claims.read"], args: {claim: {}}}]}
-  payer: {models: *models, grants: [{id: pay, tools: ["payments.*"], args: {claim: {}, amount: {max: 900}}}]}
-"""  # noqa: E501
+  adjuster:
+    models: *models
+    grants: [{id: read, tools: ["claims.read"], args: {claim: {}}}]
+  payer:
+    models: *models
+    grants: [{id: pay, tools: ["payments.*"], args: {claim: {}, amount: {max: 900}}}]
+"""
 
 
 @protect

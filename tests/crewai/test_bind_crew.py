@@ -14,7 +14,7 @@ from crewai.hooks import HookAborted
 
 from tabard import AccessDenied, ConfigurationError
 from tabard.testing.crewai import ScriptedLLM
-from tabard_crewai import assert_installed, bind, unbind
+from tabard_crewai import assert_installed, bind, protect, unbind, uninstall
 from tabard_crewai.bound import own_session
 
 pytestmark = pytest.mark.crewai
@@ -177,6 +177,22 @@ class TestRoles:
         with pytest.raises(HookAborted, match="no_identity"):
             crew.kickoff()
         assert counted.ran == 0
+
+    def test_copies_of_what_was_unbound(
+        self, make_crew: Any, log_in: Any, counted: Any, make_caller: Any
+    ) -> None:
+        """Copies keep whom they were bound to; they do not keep protected tools waiting for hooks."""
+        crew = make_crew("A")
+        agent, session = crew.agents[0], log_in("analytics-agent")
+        bind(agent, session)
+        first, second = agent.copy(), agent.copy()
+        unbind(first)  # a copy by itself: the others are as bound as before
+        uninstall()
+        with make_caller("allowed").enter():
+            assert protect(counted.tool()).run(number=1).code == "hooks_missing"
+            unbind(agent)
+            assert protect(counted.tool()).run(number=1) == "found 1"
+        assert (own_session(first), own_session(second)) == (None, session)
 
     @BOTH
     def test_added_since(

@@ -17,10 +17,25 @@ from crewai.agents.agent_builder.base_agent import BaseAgent
 from tabard import Session, current_session
 
 
+class _Bond:
+    """What an agent and its copies share, until the agent itself is unbound."""
+
+    __slots__ = ("_agent", "released", "session", "with_crew")
+
+    def __init__(self, agent: Any, session: Session, with_crew: bool) -> None:
+        self._agent = weakref.ref(agent)
+        self.session = session
+        self.with_crew = with_crew
+        self.released = False
+
+    def release(self, agent: Any) -> None:
+        """The agent is unbound; where it is only a copy, the one it was made of is not."""
+        self.released = self.released or self._agent() is agent
+
+
 class _Binding(NamedTuple):
     agent: weakref.ref[Any]
-    session: Session
-    with_crew: bool
+    bond: _Bond
 
 
 _bindings: dict[int, _Binding] = {}
@@ -35,11 +50,16 @@ def remember(agent: Any, session: Session, *, with_crew: bool = False) -> None:
         session: Its session.
         with_crew: Whether its whole crew was bound with it.
     """
+    earlier = _find(agent)
+    _tie(agent, _Bond(agent, session, with_crew))
+    if earlier is not None:
+        earlier.bond.release(agent)
+
+
+def _tie(agent: Any, bond: _Bond) -> None:
     number = id(agent)
     with _lock:
-        _bindings[number] = _Binding(
-            weakref.ref(agent, lambda _: _drop(number)), session, with_crew
-        )
+        _bindings[number] = _Binding(weakref.ref(agent, lambda _: _drop(number)), bond)
     original = weakref.ref(agent)
 
     def copy() -> Any:
@@ -47,7 +67,7 @@ def remember(agent: Any, session: Session, *, with_crew: bool = False) -> None:
         made = type(found).copy(found)
         binding = _find(found)
         if binding is not None:
-            remember(made, binding.session, with_crew=binding.with_crew)
+            _tie(made, binding.bond)
         return made
 
     # On the object, past pydantic: the class is shared by agents that are not bound.
@@ -60,19 +80,26 @@ def _drop(number: int) -> None:
 
 
 def forget(agent: Any) -> None:
-    """Let the current session count again for this agent."""
-    _drop(id(agent))
+    """Let the current session count again for this agent.
+
+    Copies that are at work go on as they are: they must not fall to a session that may be wider.
+    """
+    binding = _find(agent)
+    if binding is not None:
+        binding.bond.release(agent)
+        _drop(id(agent))
 
 
 def is_any_bound() -> bool:
-    """Whether there is an agent whose calls are not the current session's."""
-    return bool(_bindings)
+    """Whether there is an agent that somebody has bound, and not unbound again."""
+    with _lock:
+        return any(not binding.bond.released for binding in _bindings.values())
 
 
 def own_session(agent: Any) -> Session | None:
     """The session the agent is bound to, or None."""
     binding = _find(agent)
-    return binding.session if binding is not None else None
+    return binding.bond.session if binding is not None else None
 
 
 def session_of(agent: Any) -> Session | None:
@@ -83,7 +110,7 @@ def session_of(agent: Any) -> Session | None:
 def is_bound_whole(crew: Any) -> bool:
     """Whether the crew, or the one it is a copy of, was bound as a whole."""
     agents = [*(getattr(crew, "agents", None) or ()), getattr(crew, "manager_agent", None)]
-    return any(binding is not None and binding.with_crew for binding in map(_find, agents))
+    return any(binding is not None and binding.bond.with_crew for binding in map(_find, agents))
 
 
 def owner_of_model(llm: Any) -> Session | None:
@@ -92,7 +119,7 @@ def owner_of_model(llm: Any) -> Session | None:
     For calls that name no agent, such as those that convert an answer.
     """
     with _lock:
-        bound = [(b.agent(), b.session) for b in _bindings.values()]
+        bound = [(b.agent(), b.bond.session) for b in _bindings.values()]
     owners = {
         id(session): session
         for agent, session in bound

@@ -28,9 +28,7 @@ def by_role(crew: Crew, roles: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigurationError: Roles and agents do not match one to one.
     """
-    if crew.process == Process.hierarchical and crew.manager_agent is None:
-        # It uses a manager that is there; one made later, inside kickoff, could not be bound.
-        crew._create_manager_agent()
+    _make_manager(crew)
     agents = agents_of(crew)
     written = [role_as_written(agent) for agent in agents]
     listed = ", ".join(f"`{role}`" for role in written)
@@ -52,6 +50,23 @@ def by_role(crew: Crew, roles: Mapping[str, Any]) -> dict[str, Any]:
             "one that is to work under the current session is given that session"
         )
     return dict(zip(written, agents, strict=True))
+
+
+def _make_manager(crew: Crew) -> None:
+    """Let CrewAI make the manager now: kickoff uses one that is there, and could not bind its own.
+
+    Raises:
+        ConfigurationError: It could not be made.
+    """
+    if crew.process != Process.hierarchical or crew.manager_agent is not None:
+        return
+    try:
+        crew._create_manager_agent()
+    except Exception as error:
+        kind = type(error).__name__
+        raise ConfigurationError(
+            f"bind: CrewAI could not make the crew's manager: {kind}"
+        ) from None
 
 
 def _named(roles: list[Any]) -> str:
