@@ -181,7 +181,7 @@ class TestRoles:
     def test_copies_of_what_was_unbound(
         self, make_crew: Any, log_in: Any, counted: Any, make_caller: Any
     ) -> None:
-        """Copies keep whom they were bound to; they do not keep protected tools waiting for hooks."""
+        """Copies stay whose they were, and keep no protected tool waiting for hooks."""
         crew = make_crew("A")
         agent, session = crew.agents[0], log_in("analytics-agent")
         bind(agent, session)

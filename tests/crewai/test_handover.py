@@ -141,14 +141,13 @@ class Office:
         )
 
 
-@pytest.fixture(params=[True, False], ids=["native", "ReAct"])
-def office(request: Any) -> Office:
-    return Office(request.param)
-
-
 @pytest.fixture
-def native_office() -> Office:
-    return Office(True)
+def office(request: Any) -> Office:
+    """Native calls, unless a test asks for both kinds."""
+    return Office(getattr(request, "param", True))
+
+
+BOTH = pytest.mark.parametrize("office", [True, False], ids=["native", "ReAct"], indirect=True)
 
 
 def ask(coworker: str, name: str = DELEGATE) -> tuple[str, dict[str, Any]]:
@@ -170,8 +169,12 @@ KICKOFFS: dict[str, Callable[[Crew], object]] = {
 
 
 class TestNarrowing:
-    @pytest.mark.parametrize("path", KICKOFFS)
-    @pytest.mark.parametrize("created", [True, False], ids=["made manager", "given manager"])
+    @BOTH
+    @pytest.mark.parametrize(
+        ("path", "created"),
+        [("kickoff", False), *((path, True) for path in KICKOFFS)],
+        ids=lambda value: value if isinstance(value, str) else f"made={value}",
+    )
     def test_worker_has_the_rights_of_both(
         self, path: str, created: bool, office: Office, log_in: Any, told: Any
     ) -> None:
@@ -194,6 +197,7 @@ class TestNarrowing:
             ("adjuster for lead", "claims.delete", "no_grant"),  # the reverse
         ]
 
+    @BOTH
     def test_each_call_once(self, office: Office, log_in: Any, guard: Any) -> None:
         """Every call, of a model too, is on record once and of the innermost identity."""
         worker = office.agent("Adjuster", read(5), "done", tools=[office.tool("claims.query")])
@@ -246,9 +250,8 @@ class TestNarrowing:
         ]
         assert office.ran == [("claims.query", 5)]
 
-    def test_workers_in_parallel(self, native_office: Office, log_in: Any, told: Any) -> None:
+    def test_workers_in_parallel(self, office: Office, log_in: Any, told: Any) -> None:
         """Two workers asked at once do not get into each other's chain."""
-        office = native_office
         workers = [
             office.agent(role, read(5), "done", tools=[office.tool("claims.query")])
             for role in ("Adjuster", "Payer")
@@ -289,6 +292,7 @@ class TestNarrowing:
         assert office.ran == []
         assert told()[-1] == ("adjuster for lead", "claims.query", "arg.max")
 
+    @BOTH
     def test_sequential_crew(self, office: Office, log_in: Any, told: Any) -> None:
         """An agent that may delegate hands over in a crew without a manager, too."""
         worker = office.agent("Adjuster", read(7), "done", tools=[office.tool("claims.query")])
@@ -354,6 +358,7 @@ class TestRefusals:
         assert code in codes
         assert not any(worker.llm.calls for worker in workers)  # type: ignore[union-attr]
 
+    @BOTH
     def test_output_shows_it(self, office: Office, log_in: Any) -> None:
         """The refusal is in the task's output, though only hooks have seen it."""
         worker = office.agent("Stranger", "done")
@@ -367,11 +372,10 @@ class TestRefusals:
     @pytest.mark.parametrize("how", ["revoke", "token", "close", "expire"])
     @pytest.mark.parametrize("who", ["lead", "adjuster"])
     def test_stopped_while_it_works(
-        self, how: str, who: str, native_office: Office, log_in: Any, authority: Any, clock: Any,
+        self, how: str, who: str, office: Office, log_in: Any, authority: Any, clock: Any,
         guard: Any,
     ) -> None:  # fmt: skip
         """R4: whichever of the two is stopped, by whichever lever, the worker's next call is."""
-        office = native_office
         sessions = {name: log_in(name) for name in ("lead", "adjuster")}
 
         @tool("claims.query")
@@ -435,9 +439,8 @@ class TestRefusals:
 
 class TestAttacks:
     @pytest.mark.parametrize("spelled", ['"adjuster"', " ADJUSTER ", "[Adjuster, Stranger]"])
-    def test_spelling(self, spelled: str, native_office: Office, log_in: Any, told: Any) -> None:
+    def test_spelling(self, spelled: str, office: Office, log_in: Any, told: Any) -> None:
         """P3: however the model spells a role, the agent that is reached is decided on."""
-        office = native_office
         worker = office.agent("Adjuster", read(7), "done", tools=[office.tool("claims.query")])
         crew = office.crew((ask(spelled), "over"), worker, office.agent("Stranger", "done"))
         bind(
@@ -453,6 +456,7 @@ class TestAttacks:
         assert told()[:2] == [("lead", DELEGATE, "ok"), ("lead", "adjuster", "ok")]
         assert office.ran == []
 
+    @BOTH
     def test_another_coworker_after_the_hook(self, office: Office, log_in: Any, guard: Any) -> None:
         """E16: a later hook that puts another coworker in gets nobody to work."""
         stranger = office.agent("Stranger", read(1), "done", tools=[office.tool("claims.query")])
@@ -477,9 +481,8 @@ class TestAttacks:
         types = [r["outcome"].get("error_type") for r in guard.records() if "outcome" in r]
         assert "not_handed_over" in types
 
-    def test_copy_of_the_worker(self, native_office: Office, log_in: Any, told: Any) -> None:
+    def test_copy_of_the_worker(self, office: Office, log_in: Any, told: Any) -> None:
         """What the worker's tool starts in turn with the worker itself is narrowed as well."""
-        office = native_office
         worker: list[Agent] = []
 
         @tool("claims.query")
@@ -519,9 +522,8 @@ class TestAttacks:
             admit(ToolCall("claims.query", {"number": 1}), session=kept[0])
         assert current_session() is None
 
-    def test_asking_that_is_not_shown(self, native_office: Office, log_in: Any) -> None:
+    def test_asking_that_is_not_shown(self, office: Office, log_in: Any) -> None:
         """Where CrewAI does not show the hook which tool it runs, that tool gets nobody to work."""
-        office = native_office
         worker = office.agent("Adjuster", read(7), "done", tools=[office.tool("claims.query")])
         boss = office.agent("Boss", "over")
         bind(worker, log_in("adjuster"))
@@ -546,8 +548,8 @@ class TestAttacks:
         assert "not_handed_over" in str(answer.result)
         assert (office.ran, worker.llm.calls) == ([], 0)  # type: ignore[union-attr]
 
-    def test_protecting_the_asking(self, native_office: Office) -> None:
+    def test_protecting_the_asking(self, office: Office) -> None:
         """A hand-over is more than a tool: it is not guarded in appearance only."""
-        [asking, _] = AgentTools(agents=[native_office.agent("Adjuster", "done")]).tools()
+        [asking, _] = AgentTools(agents=[office.agent("Adjuster", "done")]).tools()
         with pytest.raises(ConfigurationError, match="asks a coworker"):
             protect(asking)

@@ -181,32 +181,6 @@ class TestCalls:
         assert outcomes(guard) == [("ok", {"input_tokens": 7, "output_tokens": 3})]
         assert money(guard) == (SPENT, 0)
 
-    @pytest.mark.parametrize(
-        ("kind", "more"),
-        [("model", {"model": "gpt-4o-mini"}), ("cap", {"max_tokens": 101}), ("nobody", {})],
-    )
-    def test_refused_before_the_wire(
-        self,
-        path: str,
-        stream: bool,
-        kind: str,
-        more: dict[str, Any],
-        provider: Provider,
-        make_llm: Any,
-        guard: Guard,
-        authority: Authority,
-    ) -> None:
-        """Another model, a limit too high, no identity: the provider never hears of it."""
-        install()
-        provider.answers = ["done"]
-        llm = make_llm(stream=stream, **{k: v for k, v in more.items() if k != "model"})
-        llm.model = more.get("model", "gpt-4o")
-        session = guard.login(authority.issue("claims-agent"))
-        with contextlib.nullcontext() if kind == "nobody" else session:
-            with pytest.raises(HookAborted):
-                CALLS[path](llm)
-        assert provider.asked == []
-
     def test_error_of_the_provider(
         self,
         path: str,
@@ -225,6 +199,32 @@ class TestCalls:
         assert [status for status, _ in outcomes(guard)] == ["error"] * len(provider.asked)
         assert provider.asked
         assert money(guard)[1] == 0
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("model", {"model": "gpt-4o-mini"}), ("cap", {"max_tokens": 101}), ("nobody", {})],
+)
+def test_refused_before_the_wire(
+    path: str,
+    kind: str,
+    more: dict[str, Any],
+    provider: Provider,
+    make_llm: Any,
+    guard: Guard,
+    authority: Authority,
+) -> None:
+    """Another model, a limit too high, no identity: the provider never hears of it."""
+    install()
+    provider.answers = ["done"]
+    llm = make_llm(stream=True, **{k: v for k, v in more.items() if k != "model"})
+    llm.model = more.get("model", "gpt-4o")
+    session = guard.login(authority.issue("claims-agent"))
+    with contextlib.nullcontext() if kind == "nobody" else session:
+        with pytest.raises(HookAborted):
+            CALLS[path](llm)
+    assert provider.asked == []
 
 
 @BOTH
