@@ -18,9 +18,11 @@ from langchain_core.tools import ToolException
 from tabard import AccessDenied, ConfigurationError, Permit, Retrieval, Session, ToolCall, admit
 from tabard_langchain.answer_id import read_provider_id
 from tabard_langchain.handover import Handover, hand_over
+from tabard_langchain.identity import is_bound
 from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
 from tabard_langchain.progress import OpenPermits
 from tabard_langchain.refusal import refuse_unreadable
+from tabard_langchain.search import search_in
 from tabard_langchain.usage import read_failed_usage, read_traced_usage, read_usage
 
 SINGLE_INPUT = "input"
@@ -98,6 +100,11 @@ class TabardCallbackHandler(BaseCallbackHandler):
         """Always true: otherwise async paths skip or delay the hook."""
         return True
 
+    @property
+    def _caller(self) -> Session | None:
+        """Whose calls these are: see `identity`."""
+        return None if is_bound() else self._session
+
     def on_tool_start(
         self,
         serialized: dict[str, Any],
@@ -120,12 +127,12 @@ class TabardCallbackHandler(BaseCallbackHandler):
             name = serialized["name"]
             # One copy for decision and handover: the caller may still hold the nested parts.
             arguments = {SINGLE_INPUT: input_str} if inputs is None else copy.deepcopy(inputs)
-            permit = admit(ToolCall(name, arguments, call_id=tool_call_id), session=self._session)
+            permit = admit(ToolCall(name, arguments, call_id=tool_call_id), session=self._caller)
             hand_over(Handover(self._permits, run_id, arguments, permit))
             return permit
 
         event = (serialized, metadata)
-        if self._permits.share(run_id, event, self._session):
+        if self._permits.share(run_id, event, self._caller):
             return
         hand_over(None)
         self._admit(run_id, event, ask)
@@ -148,13 +155,18 @@ class TabardCallbackHandler(BaseCallbackHandler):
         def ask() -> Permit:
             # Never the event's `name`: a caller can set it by `run_name`.
             source = (metadata or {}).get("ls_retriever_name") or UNKNOWN
-            permit = admit(Retrieval(source, query), session=self._session)
+            search = search_in(metadata)
+            if search is not None:
+                permit = search.ask(source, query, self._caller)
+                search.lend(query, permit)
+            else:
+                permit = admit(Retrieval(source, query), session=self._caller)
             if source == UNKNOWN:
                 refuse_unknown(permit, "no_grant")
             return permit
 
         event = (query, metadata)
-        if not self._permits.share(run_id, event, self._session):
+        if not self._permits.share(run_id, event, self._caller):
             self._admit(run_id, event, ask)
 
     def on_chat_model_start(
@@ -257,13 +269,13 @@ class TabardCallbackHandler(BaseCallbackHandler):
     ) -> None:
         # Async managers put the messages of a call into a list of its own for each handler.
         asked = (inputs[0] if isinstance(inputs, list) and inputs else inputs, metadata)
-        if self._permits.share(run_id, asked, self._session):
+        if self._permits.share(run_id, asked, self._caller):
             return
         parameters = event.get("invocation_params")
         self._admit(
             run_id,
             asked,
-            lambda: admit_model(serialized, parameters, metadata, inputs, session=self._session),
+            lambda: admit_model(serialized, parameters, metadata, inputs, session=self._caller),
         )
 
     def _admit(self, run_id: UUID, event: tuple[object, ...], ask: Callable[[], Permit]) -> None:
@@ -273,7 +285,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         except AccessDenied:
             raise
         except Exception as error:
-            refuse_unreadable(error, session=self._session)
+            refuse_unreadable(error, session=self._caller)
 
 
 def _refuse_redefinition(kind: type) -> None:

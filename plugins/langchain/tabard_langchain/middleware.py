@@ -7,7 +7,8 @@ after this one changes nothing, and the order in the list does not matter for wh
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -25,6 +26,7 @@ from tabard import (
     admit,
     current_session,
 )
+from tabard_langchain.identity import work_as
 from tabard_langchain.net import asking
 
 _Answer = ToolMessage | Command[Any]
@@ -115,8 +117,11 @@ class TabardMiddleware(AgentMiddleware[Any, Any]):
         except AccessDenied as refusal:
             return _told(refusal, request)
 
-    def _as_caller(self) -> _Caller:
-        return _Caller(self._session)
+    @contextmanager
+    def _as_caller(self) -> Iterator[None]:
+        """The handler that asks, and the session whose calls these are, for one block."""
+        with asking(), nullcontext() if self._session is None else work_as(self._session):
+            yield
 
     def _check_known(self, request: ToolCallRequest) -> None:
         """Put a call of a tool that is not there on record, whatever the policy says of its name.
@@ -154,24 +159,6 @@ class TabardMiddleware(AgentMiddleware[Any, Any]):
             return request
         shown = [tool for tool in request.tools if session.guard.lists(_name(tool), session)]
         return request if len(shown) == len(request.tools) else request.override(tools=shown)
-
-
-class _Caller:
-    """The session whose calls these are, and the handler that asks about them, for one block."""
-
-    def __init__(self, session: Session | None) -> None:
-        self._session = session
-        self._asking = asking()
-
-    def __enter__(self) -> None:
-        self._asking.__enter__()
-        if self._session is not None:
-            self._session.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        if self._session is not None:
-            self._session.__exit__(*error)
-        self._asking.__exit__(*error)
 
 
 def _can_wait() -> bool:

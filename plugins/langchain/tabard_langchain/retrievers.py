@@ -81,7 +81,9 @@ class GuardedRetriever(BaseRetriever):
     ) -> list[Document]:
         search, permit, is_ours = self._admit(query, run_manager, kwargs)
         if not is_ours:
-            return list(self.inner._get_relevant_documents(query, **self._rest(search, run_manager)))
+            return list(
+                self.inner._get_relevant_documents(query, **self._rest(search, run_manager))
+            )
         with permit:
             found = self.inner._get_relevant_documents(query, **self._rest(search, run_manager))
             permit.settle(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -51,8 +50,70 @@ def protect_store(
     return GuardedVectorStore(store, name=name, narrow=narrow, session=session)
 
 
+def _read_call(*args: Any, **parameters: Any) -> tuple[Any, dict[str, Any]]:
+    """What is searched for, and the parameters by name.
+
+    Behind `k` classes differ in the order of theirs, so these have to be named.
+
+    Raises:
+        TypeError: It cannot be told what is what.
+    """
+    if not args:
+        named = [name for name in ("query", "embedding") if name in parameters]
+        args = tuple(parameters.pop(name) for name in named)
+    if not 1 <= len(args) <= 2 or (len(args) == 2 and "k" in parameters):
+        raise TypeError("only what is searched for and `k` may be given by position")
+    wanted, *limit = args
+    return wanted, dict(zip(("k",), limit, strict=False)) | parameters
+
+
+def _guarded(method: str) -> Callable[..., Any]:
+    """A search that is admitted first."""
+
+    def search(self: Any, *args: Any, **kwargs: Any) -> Any:
+        run, permit = self._admit_search(method, args, kwargs)
+        with permit:
+            return run()
+
+    return _named(search, method)
+
+
+def _guarded_later(method: str) -> Callable[..., Any]:
+    """The same in an event loop."""
+
+    async def search(self: Any, *args: Any, **kwargs: Any) -> Any:
+        run, permit = self._admit_search(method, args, kwargs)
+        with permit:
+            return await run()
+
+    return _named(search, method)
+
+
+def _named(function: Callable[..., Any], method: str) -> Callable[..., Any]:
+    function.__name__ = method
+    function.__doc__ = getattr(VectorStore, method).__doc__
+    return function
+
+
 class GuardedVectorStore(VectorStore):
     """A vector store behind the guard; made by `protect_store`."""
+
+    similarity_search = _guarded("similarity_search")
+    asimilarity_search = _guarded_later("asimilarity_search")
+    similarity_search_with_score = _guarded("similarity_search_with_score")
+    asimilarity_search_with_score = _guarded_later("asimilarity_search_with_score")
+    similarity_search_with_relevance_scores = _guarded("similarity_search_with_relevance_scores")
+    asimilarity_search_with_relevance_scores = _guarded_later(
+        "asimilarity_search_with_relevance_scores"
+    )
+    similarity_search_by_vector = _guarded("similarity_search_by_vector")
+    asimilarity_search_by_vector = _guarded_later("asimilarity_search_by_vector")
+    max_marginal_relevance_search = _guarded("max_marginal_relevance_search")
+    amax_marginal_relevance_search = _guarded_later("amax_marginal_relevance_search")
+    max_marginal_relevance_search_by_vector = _guarded("max_marginal_relevance_search_by_vector")
+    amax_marginal_relevance_search_by_vector = _guarded_later(
+        "amax_marginal_relevance_search_by_vector"
+    )
 
     def __init__(
         self, inner: VectorStore, *, name: str, narrow: Narrow | None, session: Session | None
@@ -145,10 +206,8 @@ class GuardedVectorStore(VectorStore):
         """The inner method bound to the search that was admitted, and its permit."""
         inner = getattr(self._inner, method)
         try:
-            bound = inspect.signature(inner).bind(*args, **kwargs)
-            wanted = bound.arguments.pop(next(iter(bound.arguments)))
-            parameters = {**bound.arguments, **bound.arguments.pop("kwargs", {})}
-        except (TypeError, StopIteration) as error:
+            wanted, parameters = _read_call(*args, **kwargs)
+        except TypeError as error:
             refuse_unreadable(error, tool=f"retrieval.{self._name}", session=self._session)
         search = make_search(
             self, parameters, narrow=self._narrow, source=self._name, session=self._session
@@ -156,45 +215,3 @@ class GuardedVectorStore(VectorStore):
         query = wanted if isinstance(wanted, str) else ""  # a vector says nothing to a policy
         permit = search.ask(self._name, query, self._session)
         return lambda: inner(wanted, **search.parameters), permit
-
-
-def _guarded(method: str) -> Callable[..., Any]:
-    """A search that is admitted first."""
-
-    def search(self: GuardedVectorStore, *args: Any, **kwargs: Any) -> Any:
-        run, permit = self._admit_search(method, args, kwargs)
-        with permit:
-            return run()
-
-    return _named(search, method)
-
-
-def _guarded_later(method: str) -> Callable[..., Any]:
-    """The same in an event loop."""
-
-    async def search(self: GuardedVectorStore, *args: Any, **kwargs: Any) -> Any:
-        run, permit = self._admit_search(method, args, kwargs)
-        with permit:
-            return await run()
-
-    return _named(search, method)
-
-
-def _named(function: Callable[..., Any], method: str) -> Callable[..., Any]:
-    function.__name__ = method
-    function.__doc__ = getattr(VectorStore, method).__doc__
-    return function
-
-
-_SEARCHES = (
-    "similarity_search",
-    "similarity_search_with_score",
-    "similarity_search_with_relevance_scores",
-    "similarity_search_by_vector",
-    "max_marginal_relevance_search",
-    "max_marginal_relevance_search_by_vector",
-)
-for _method in _SEARCHES:
-    setattr(GuardedVectorStore, _method, _guarded(_method))
-    setattr(GuardedVectorStore, f"a{_method}", _guarded_later(f"a{_method}"))
-GuardedVectorStore.__abstractmethods__ = frozenset()

@@ -1,0 +1,31 @@
+"""Whose calls a handler admits where agents run inside of agents: the innermost identity's.
+
+A handler that was made for one session is handed down by LangChain to everything that runs inside,
+also to a subagent with an identity of its own. There it steps back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from tabard import Session
+
+_bound: ContextVar[bool] = ContextVar("tabard_bound", default=False)
+
+
+@contextmanager
+def work_as(session: Session) -> Iterator[None]:
+    """A block whose calls are this session's, whatever session a handler outside was made for."""
+    token = _bound.set(True)
+    try:
+        with session:
+            yield
+    finally:
+        _bound.reset(token)
+
+
+def is_bound() -> bool:
+    """Whether an agent with an identity of its own is at work here."""
+    return _bound.get()
