@@ -61,6 +61,60 @@ def test_provider_key(
     ]
 
 
+def test_supervisor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two subagents, each itself; the payer alone may pay 640, working for its boss it may not."""
+    run("supervisor.py", monkeypatch, tmp_path / "home")
+    assert capsys.readouterr().out.splitlines() == [
+        "500 of 640 euro are paid.",
+        "supervisor: ask_claims ok",
+        "claims-agent for its boss: claims.read ok",
+        "supervisor: ask_payout ok",
+        "payout-agent for its boss: payments.transfer arg.max",
+        "payout-agent for its boss: payments.transfer ok",
+    ]
+
+
+def test_rag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only the papers of the session's claimant reach the model; without one, none do."""
+    run("rag.py", monkeypatch, tmp_path / "home")
+    assert capsys.readouterr().out.splitlines() == [
+        "It is covered.",
+        "the model was shown: ['C-1']",
+        "without a claimant: scope",
+        "claims-agent retrieval.claims ok",
+        "claims-agent retrieval.claims scope",
+    ]
+
+
+def test_approval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The graph waits; resuming alone is no yes; after a person's yes it pays once."""
+    run("approval.py", monkeypatch, tmp_path / "home")
+    waits, resumed, paid, done = capsys.readouterr().out.splitlines()
+    assert waits.startswith("the graph waits: a person in the role `claims-supervisor`")
+    assert resumed.startswith("resumed without a yes: Denied")
+    assert (paid, done) == ("paid 640 for CL-7", "It is done.")
+
+
+def test_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stream is cut a little past its limit, paid for, and no further call is admitted."""
+    run("stream.py", monkeypatch, tmp_path / "home")
+    assert capsys.readouterr().out.splitlines() == [
+        "stopped after 60 words: model.max_output_tokens",
+        "stopped after 0 words: budget",
+        "stopped after 0 words: budget",
+        "charged: EUR 0.50",
+        "the provider was called 1 times",
+    ]
+
+
 @pytest.mark.crewai
 class TestWithCrewAI:
     @pytest.fixture(autouse=True)
@@ -127,7 +181,11 @@ class TestWithCrewAI:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart.py", "langchain_callback.py", "crewai_tools.py", "budgets.py"]
+    "name",
+    [
+        *("quickstart.py", "langchain_callback.py", "crewai_tools.py", "budgets.py"),
+        *("rag.py", "approval.py", "stream.py", "provider_key.py"),
+    ],
 )
 def test_examples_are_short(name: str) -> None:
     """An example that does not fit on two screens is not read."""

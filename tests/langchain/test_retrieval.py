@@ -167,7 +167,7 @@ class TestRetriever:
             ({**ONES, "k": 500}, "arg.max"),
             ({**ONES, "fetch_k": 5}, "arg.unknown"),
             ({"filter": lambda document: True}, "arg.missing"),
-            ({**ONES, "filter.claimant_id": "C-1"}, "hook"),
+            ({**ONES, "filter.claimant_id": "C-1"}, "arg.missing"),
         ],
     )
     def test_refused(
@@ -196,8 +196,19 @@ class TestBoundSearch:
         found = protect_retriever(retriever_of(store), narrow=narrow)
         with guard.login(authority.issue("claims-agent")), pytest.raises(AccessDenied) as caught:
             found.invoke("claim")
+        assert caught.value.code == "arg.missing"
+        assert decisions(guard) == [("retrieval.claims", "arg.missing")]
+        assert store.did == []
+
+    def test_scope_that_the_policy_does_not_ask_for(
+        self, guard: Guard, authority: Authority, store: FilteredStore
+    ) -> None:
+        """Where the policy would let it pass, what cannot be narrowed is refused all the same."""
+        found = protect_store(store, name="noted", narrow=narrow)
+        with guard.login(authority.issue("claims-agent")), pytest.raises(AccessDenied) as caught:
+            found.similarity_search("claim")
         assert caught.value.code == "hook"
-        assert decisions(guard) == [("retrieval.claims", "arg.type")]
+        assert [r["outcome"]["status"] for r in guard.records() if "outcome" in r] == ["error"]
         assert store.did == []
 
     def test_narrowing_by_a_function(self, mine: Session) -> None:
@@ -318,6 +329,21 @@ class TestStore:
         with mine, pytest.raises(AccessDenied) as caught:
             found.similarity_search("claim", 500, **ONES)
         assert caught.value.code == "arg.max"
+
+    def test_call_that_cannot_be_told_apart(self, store: FilteredStore, mine: Session) -> None:
+        """Behind `k` classes differ in their order; what is given twice is nothing."""
+        found: Any = protect_store(store, name="claims")
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+            (("claim", 4, ONES["filter"]), {}),
+            (("claim", 4), {"k": 500, **ONES}),
+            (("claim",), {"query": "other", **ONES}),
+            ((), {"query": "claim", "embedding": [0.1], **ONES}),
+            ((), ONES),
+        ]
+        for args, named in calls:
+            with mine, pytest.raises(AccessDenied):
+                found.similarity_search(*args, **named)
+        assert store.did == []
 
     def test_changes(self, store: FilteredStore, mine: Session, guard: Guard) -> None:
         """Adding is a tool of its own; deleting and reading by id are denied unless granted."""

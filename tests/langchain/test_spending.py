@@ -266,3 +266,52 @@ class TestBounds:
     def test_limit(self, serialized: Any, parameters: Any, most: int | None) -> None:
         """The highest limit the call names, for each answer it asks for."""
         assert most_written(serialized, parameters) == most
+
+
+STREAMS: dict[str, Callable[[Any, list[str]], Any]] = {
+    "stream": lambda m, out: out.extend(str(part.content) for part in m.stream("hi", CONFIG)),
+    "astream": lambda m, out: asyncio.run(_collect(m, out)),
+}
+
+
+async def _collect(model: Any, out: list[str]) -> None:
+    async for part in model.astream("hi", CONFIG):
+        out.append(str(part.content))
+
+
+class TestStreamPastItsLimit:
+    @pytest.mark.parametrize("path", STREAMS)
+    def test_cut_off(self, path: str, session: Session, spent: Any, guard: Guard) -> None:
+        """B9: a model that ignores the limit its call was held for is stopped, and paid for."""
+        talker = ScriptedChatModel(script=[AIMessage("word " * 500)], max_tokens=20)
+        heard: list[str] = []
+        with session, pytest.raises(NotPermitted) as caught:
+            STREAMS[path](talker, heard)
+        assert caught.value.code == "model.max_output_tokens"
+        assert 20 <= len(heard) <= 30
+        [outcome] = [r for r in guard.records() if r["type"] == "model.outcome"]
+        assert outcome["cost"]["estimated"] is True
+        assert spent()[0] > 20
+        assert spent()[1] == 0
+
+    @pytest.mark.parametrize("path", STREAMS)
+    @pytest.mark.parametrize("text", ["word " * 19, "a " * 39, "\u754c " * 19])
+    def test_within_the_limit(self, path: str, text: str, session: Session) -> None:
+        """An answer within its limit is never cut, even where a provider sends half tokens."""
+        talker = ScriptedChatModel(script=[AIMessage(text)], max_tokens=20)
+        heard: list[str] = []
+        with session:
+            STREAMS[path](talker, heard)
+        assert "".join(heard) == text
+
+    def test_two_streams_at_once(self, session: Session) -> None:
+        """Each stream is counted for itself."""
+        models = [
+            ScriptedChatModel(script=[AIMessage("word " * 15)], max_tokens=20) for _ in range(2)
+        ]
+        with session:
+            streams = [one.stream("hi", CONFIG) for one in models]
+            heard = [
+                "".join(str(part.content) for part in pair) for pair in zip(*streams, strict=True)
+            ]
+        assert "".join(heard) == "word word " * 15

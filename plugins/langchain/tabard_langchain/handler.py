@@ -15,7 +15,16 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import LLMResult
 from langchain_core.tools import ToolException
 
-from tabard import AccessDenied, ConfigurationError, Permit, Retrieval, Session, ToolCall, admit
+from tabard import (
+    AccessDenied,
+    ConfigurationError,
+    NotPermitted,
+    Permit,
+    Retrieval,
+    Session,
+    ToolCall,
+    admit,
+)
 from tabard_langchain.answer_id import read_provider_id
 from tabard_langchain.handover import Handover, hand_over
 from tabard_langchain.identity import is_bound
@@ -221,6 +230,18 @@ class TabardCallbackHandler(BaseCallbackHandler):
         labelled = "ls_model_type" in (metadata or {}) and self._permits.get(parent_run_id) is None
         if run_type == "llm" or labelled:
             self._admit_model(run_id, serialized, metadata, kwargs, inputs)
+
+    def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Stop a stream that goes on past the limit the call was admitted, and held for, with.
+
+        Raises:
+            NotPermitted: It does; what has been written by then is charged at the whole hold.
+        """
+        if isinstance(token, str) and self._permits.is_past_limit(run_id, token):
+            raise NotPermitted(
+                code="model.max_output_tokens",
+                reason="the answer is longer than the limit the call was admitted with",
+            )
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has returned, or that its error was turned into a message."""

@@ -6,11 +6,14 @@ import threading
 from collections.abc import Mapping
 from uuid import UUID
 
-from tabard import Permit, Session
+from tabard import ModelCall, Permit, Session
 
 LIMIT = 10_000
 """Calls in progress that are remembered; LangChain tells nothing of a run another handler stopped,
 so the oldest has to go at some point."""
+
+BYTES_PER_TOKEN = 4
+"""Of English text, about; other languages have fewer."""
 
 
 _everyones: dict[UUID, tuple[Permit, tuple[object, ...]]] = {}
@@ -26,6 +29,7 @@ class OpenPermits:
     def __init__(self) -> None:
         self._permits: dict[UUID, Permit] = {}
         self._shared: set[UUID] = set()
+        self._written: dict[UUID, tuple[int, int]] = {}
         self._lock = _lock
 
     def share(self, run_id: UUID, event: tuple[object, ...], session: Session | None) -> bool:
@@ -64,6 +68,7 @@ class OpenPermits:
             for old in {run_id, *([next(iter(self._permits))] if full else [])}:
                 if old in self._permits:
                     displaced.append(self._permits.pop(old))
+                    self._written.pop(old, None)
                     _forget(old, displaced[-1])
             self._permits[run_id] = permit
             if len(_everyones) >= LIMIT:  # of handlers that are gone; what is not shared is asked
@@ -76,6 +81,23 @@ class OpenPermits:
         """The permit of a run that is one of ours and still open."""
         with self._lock:
             return None if run_id is None else self._permits.get(run_id)
+
+    def is_past_limit(self, run_id: UUID, part: str) -> bool:
+        """Whether, with one more part, a model has written more than its call was admitted for.
+
+        Nobody counts the tokens of a stream. A part is mostly one, and a token mostly four bytes:
+        what is past the limit by both is past it, however a provider cuts its parts.
+        """
+        permit = self.get(run_id)
+        action = None if permit is None else permit.action
+        limit = action.max_output_tokens if isinstance(action, ModelCall) else None
+        if limit is None or not part:
+            return False
+        with self._lock:
+            parts, size = self._written.get(run_id, (0, 0))
+            parts, size = parts + 1, size + len(part.encode(errors="replace"))
+            self._written[run_id] = (parts, size)
+        return parts > limit and size > BYTES_PER_TOKEN * limit
 
     def settle(
         self,
@@ -101,6 +123,7 @@ class OpenPermits:
     def _take(self, run_id: UUID) -> Permit | None:
         with self._lock:
             self._shared.discard(run_id)
+            self._written.pop(run_id, None)
             permit = self._permits.pop(run_id, None)
             if permit is not None:
                 _forget(run_id, permit)

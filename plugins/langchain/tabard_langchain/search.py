@@ -5,11 +5,10 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from tabard import AccessDenied, Permit, Retrieval, Session, admit, current_session
+from tabard import GuardUnavailable, Permit, Retrieval, Session, admit, current_session
 from tabard.arguments import plain_arguments
-from tabard_langchain.refusal import refuse_unreadable
 
 Narrow = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Makes search parameters of the data scope of whoever searches:
@@ -96,10 +95,25 @@ def make_search(
         # Without a caller nothing is narrowed, and nothing admitted either.
         bound = narrow(caller.scope) if narrow is not None and caller is not None else {}
         return Search(owner, parameters, bound)
-    except AccessDenied:
-        raise
     except Exception as error:
-        refuse_unreadable(error, tool=f"retrieval.{source}", session=session)
+        _refuse(source, error, session)
+
+
+def _refuse(source: str, error: Exception, session: Session | None) -> NoReturn:
+    """Refuse a search that could not be put together: as the policy does, if it has a reason.
+
+    Raises:
+        AccessDenied: Always.
+    """
+    permit = admit(Retrieval(source), session=session)
+    permit.fail(error)
+    kind = type(error).__name__
+    raise GuardUnavailable(
+        code="hook",
+        reason=f"the search could not be narrowed to the session's scope: {kind}",
+        agent=permit.session.spiffe_id,
+        action=permit.action.name,
+    ) from None
 
 
 def search_in(metadata: Mapping[str, Any] | None) -> Search | None:

@@ -58,13 +58,11 @@ def _read_call(*args: Any, **parameters: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
         TypeError: It cannot be told what is what.
     """
-    if not args:
-        named = [name for name in ("query", "embedding") if name in parameters]
-        args = tuple(parameters.pop(name) for name in named)
-    if not 1 <= len(args) <= 2 or (len(args) == 2 and "k" in parameters):
+    by_name = [parameters.pop(name) for name in ("query", "embedding") if name in parameters]
+    wanted = [*args[:1], *by_name]
+    if len(wanted) != 1 or len(args) > 2 or (len(args) == 2 and "k" in parameters):
         raise TypeError("only what is searched for and `k` may be given by position")
-    wanted, *limit = args
-    return wanted, dict(zip(("k",), limit, strict=False)) | parameters
+    return wanted[0], {**parameters, **({"k": args[1]} if len(args) == 2 else {})}
 
 
 def _guarded(method: str) -> Callable[..., Any]:
