@@ -1,9 +1,4 @@
-"""A scripted CrewAI model: real crews, real dispatch, no network, no key.
-
-```python
-llm = ScriptedLLM(model="gpt-4o", script=[("query", {"table": "claims"}), "done"])
-```
-"""
+"""A scripted CrewAI model: real crews, real dispatch, no network, no key."""
 
 from __future__ import annotations
 
