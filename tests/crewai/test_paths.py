@@ -107,7 +107,7 @@ class TestProtect:
         assert [d["decision"]["code"] for d in decisions("tool")] == ["ok"]
 
 
-@pytest.mark.parametrize("path", DIRECT)
+@pytest.mark.parametrize("path", [name for name in DIRECT if not name.startswith("LLM.call")])
 def test_answer_of_a_refused_tool(path: str, make_caller: Any) -> None:
     """Past every hook the answer is CrewAI's ToolFailure with our code, so the model is told."""
     attempt = Attempt(tool="claims_db.drop")
