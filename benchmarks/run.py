@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audit import measure_audit
+from frameworks import measure_agents, measure_crews
 from identity import measure_credentials, measure_liveness, measure_login, measure_revocation
 from sealed import measure_sealed
 from spending import measure_spending
@@ -175,6 +176,8 @@ def main() -> None:
             measure_spending,
             measure_login,
             measure_liveness,
+            measure_agents,
+            measure_crews,
         ):
             for row in part(Path(folder)):
                 table.add_row(*row)
