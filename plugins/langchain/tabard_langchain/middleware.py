@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
-from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import ToolMessage
 from langgraph.config import get_config
 from langgraph.types import Command, interrupt
@@ -28,6 +27,9 @@ from tabard import (
 )
 from tabard_langchain.identity import work_as
 from tabard_langchain.net import asking
+
+if TYPE_CHECKING:  # it has moved since langchain 1.0
+    from langchain.agents.middleware.types import ToolCallRequest
 
 _Answer = ToolMessage | Command[Any]
 
