@@ -14,8 +14,7 @@ import dataclasses
 import inspect
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_DEPTH = 32
 """Levels of nesting that are examined; anything deeper is refused."""
@@ -105,8 +104,7 @@ def _convert(value: object) -> object:
     return to_jsonable_python(value, inf_nan_mode="constants")
 
 
-@dataclass(frozen=True, slots=True)
-class BoundCall:
+class BoundCall(NamedTuple):
     """One call of a function, with arguments that nobody else can change.
 
     Attributes:

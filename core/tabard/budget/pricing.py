@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tabard.budget.usage import TokenUsage
 
@@ -33,8 +33,7 @@ class Cost:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(NamedTuple):
     """What a call costs, in the currency of the policy.
 
     Attributes:
