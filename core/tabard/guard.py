@@ -30,7 +30,7 @@ from tabard.credentials import CredentialVerifier
 from tabard.current import remember
 from tabard.delegation import Mandate, lists_tool
 from tabard.errors import AccessDenied, ApprovalRequired, ConfigurationError, StoreError
-from tabard.failing import FailingClosed, name_of
+from tabard.failing import FailingClosed
 from tabard.federation import Federation
 from tabard.handover import Handover
 from tabard.home import Home
@@ -227,7 +227,7 @@ class Guard:
             GuardUnavailable: Tabard could not decide or could not keep the record.
         """
         waiting = Waiting(self._store, self._wait, self._clock)
-        with FailingClosed(name_of(action)):
+        with FailingClosed(action=action):
             caller = session if session is not None else current_session()
             while True:
                 try:
@@ -242,7 +242,7 @@ class Guard:
         """The same as `admit`, from an event loop, which goes on while this waits."""
         waiting = Waiting(self._store, self._wait, self._clock)
         caller = session if session is not None else current_session()
-        with FailingClosed(name_of(action)):
+        with FailingClosed(action=action):
             if type(caller) is Session and self._judge.is_renewal_due(caller):
                 from asyncio import to_thread  # who awaits this has loaded it already
 
@@ -346,7 +346,7 @@ class Guard:
             AuthenticationFailed: It is closed, at its end, or revoked.
             GuardUnavailable: Tabard could not tell.
         """
-        with FailingClosed(None):
+        with FailingClosed():
             verdict = self._judge.check_alive(session)
             verdict = verdict or first_dead(session, self._store.liveness)
             if verdict is not None:
@@ -368,7 +368,7 @@ class Guard:
         Raises:
             GuardUnavailable: It could not be put on record.
         """
-        with FailingClosed(name_of(action)):
+        with FailingClosed(action=action):
             while True:
                 with suppress(PolicyChanged):
                     judged = self._judge.refuse(action, session, refusal)

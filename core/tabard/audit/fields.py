@@ -186,4 +186,4 @@ def hold_field(hold: Hold) -> str:
 
 def _action_head(action: Action) -> str:
     """The member `action`, still open."""
-    return f'"action":{{"kind":"{action.kind}","name":{encode(action.name[:_MAX_NAME])}'
+    return f'"action":{{"kind":"{action.kind}","name":{quote(action.name[:_MAX_NAME])}'
