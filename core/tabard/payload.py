@@ -24,12 +24,11 @@ MAX_PAYLOAD = 262_144
 """Bytes of JSON that are kept of one call's arguments, or of its result; more is left out."""
 
 _SCRUBBED = "(scrubbed)"
-# Compiled when first used: most policies keep nothing.
-_SCRUBBED_NAMES = (
+_SECRET_NAMES = re.compile(
     r"(?i).*(passw|passphrase|secret|token|api_?key|auth|cookie|credential|private|signature|"
     r"session_?id|\bpin\b|cvv|cvc|ssn|iban|card_?n).*"
 )
-_SCRUBBED_VALUES = (
+_SECRET_VALUES = re.compile(
     r"(?i)\b(?:sk|pk|rk|ghp|gho|xox[abpr])[-_][a-z0-9_-]{16,}"  # keys of well-known services
     r"|\bAKIA[0-9A-Z]{16}\b"
     r"|\bbearer\s+[a-z0-9._~+/=-]{8,}"
@@ -42,10 +41,10 @@ _SCRUBBED_VALUES = (
 def scrub(value: object) -> object:
     """A plain JSON value without what looks like a secret, by the names and by the texts in it."""
     if isinstance(value, str):
-        return re.sub(_SCRUBBED_VALUES, _SCRUBBED, redact(value))
+        return _SECRET_VALUES.sub(_SCRUBBED, redact(value))
     if isinstance(value, dict):
         return {
-            name: _SCRUBBED if re.fullmatch(_SCRUBBED_NAMES, name) else scrub(item)
+            name: _SCRUBBED if _SECRET_NAMES.fullmatch(name) else scrub(item)
             for name, item in value.items()
         }
     return [scrub(item) for item in value] if isinstance(value, list) else value
