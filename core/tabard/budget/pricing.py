@@ -58,23 +58,22 @@ class Pricer(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPrice:
+class ModelPrice(NamedTuple):
     """An operator's own price, in units per million tokens.
 
     Attributes:
         input: Of a token that is read.
         output: Of a token that is written.
+        currency: ISO 4217.
         cache_read: Of a token read from the provider's cache; default as `input`.
         cache_write: Of a token put into it; default as `input`.
-        currency: ISO 4217.
     """
 
     input: Fraction
     output: Fraction
+    currency: str
     cache_read: Fraction | None = None
     cache_write: Fraction | None = None
-    currency: str
 
     def cost(self, usage: TokenUsage) -> Cost:
         """The cost of a call."""
