@@ -10,8 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.asking import Answer, look_for_answer
 from tabard.audit.chain import timestamp
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
 _NOBODY = '"agent":null,"session":null'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(NamedTuple):
     """What has become of a judged call.
 
     Attributes:

@@ -14,8 +14,7 @@ import dataclasses
 import inspect
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_DEPTH = 32
 """Levels of nesting that are examined; anything deeper is refused."""
@@ -24,6 +23,7 @@ MAX_NODES = 100_000
 """Values that are examined in one call; more are refused."""
 
 _SCALARS = frozenset({int, float, bool, type(None)})
+_COLLECTIONS = (list, tuple, set, frozenset, deque)
 
 
 def plain_arguments(arguments: Mapping[str, object]) -> dict[str, object]:
@@ -49,7 +49,7 @@ def _plain(value: object, budget: list[int], depth: int) -> object:
         raise ValueError("arguments are nested too deeply")
     if isinstance(value, Mapping):
         return _plain_mapping(value, budget, depth)
-    if isinstance(value, list | tuple | set | frozenset | deque):
+    if isinstance(value, _COLLECTIONS):
         return [_plain(item, _spend(budget), depth - 1) for item in value]
     members = _members(value)
     if members is not None:
@@ -105,8 +105,7 @@ def _convert(value: object) -> object:
     return to_jsonable_python(value, inf_nan_mode="constants")
 
 
-@dataclass(frozen=True, slots=True)
-class BoundCall:
+class BoundCall(NamedTuple):
     """One call of a function, with arguments that nobody else can change.
 
     Attributes:

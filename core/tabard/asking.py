@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.approval import ApprovalRequest, new_request_id
 from tabard.audit.fields import commit_to
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from tabard.store import Transaction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(NamedTuple):
     """What has come of a question so far, or of several.
 
     Attributes:

@@ -7,8 +7,8 @@ them handed over. The chain is at most four long, and stops when any agent in it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.actions import Action, Delegation, ModelCall, ToolCall
 from tabard.errors import ConfigurationError, GuardUnavailable
@@ -30,8 +30,7 @@ DEFAULT_TTL = 300.0
 """Seconds a delegation lasts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mandate:
+class Mandate(NamedTuple):
     """What was handed over; it only ever narrows.
 
     Attributes:

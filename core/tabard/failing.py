@@ -17,10 +17,11 @@ class FailingClosed:
         GuardUnavailable: In place of every exception that is no refusal already.
     """
 
-    __slots__ = ("_action",)
+    __slots__ = ("_action", "_name")
 
-    def __init__(self, action: str | None) -> None:
-        """Set up for a call of the named action."""
+    def __init__(self, name: str | None = None, *, action: object = None) -> None:
+        """Set up for what goes by a name, or for a call of what may be an action."""
+        self._name = name
         self._action = action
 
     def __enter__(self) -> None:
@@ -38,7 +39,8 @@ class FailingClosed:
         complain("refused because of an error inside tabard: %s", _describe(error))
         code = error.code if isinstance(error, StoreError) else "internal"
         verdict = Verdict.undecidable(code, f"tabard could not decide: {_describe(error)}")
-        raise verdict.refusal(agent=None, action=self._action) from None
+        name = self._name or name_of(self._action)
+        raise verdict.refusal(agent=None, action=name) from None
 
 
 def name_of(action: object) -> str | None:

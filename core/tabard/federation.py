@@ -7,7 +7,6 @@ away, the bundle that was fetched last goes on counting.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from tabard.audit.fields import encode
@@ -152,7 +151,7 @@ class Federation:
         except (ConfigurationError, AccessDenied) as error:
             warn("the bundle of %s could not be fetched: %s", domain.name, error)
             document = domain.document
-        fresh = replace(domain, document=document, checked_at=int(now))
+        fresh = domain._replace(document=document, checked_at=int(now))
         with self._store.transaction(now) as transaction:
             if transaction.trusted_domain(domain.name) != domain:
                 return True  # another process was quicker, or it is trusted no more

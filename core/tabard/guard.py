@@ -1,4 +1,4 @@
-"""The pipeline: authenticate, decide, record, run, record. The only room that knows all others.
+"""The guard: what an application holds to have its calls admitted. It knows all other rooms.
 
 ```python
 guard = Guard.open(".tabard", policy="policy.yaml")
@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from tabard.actions import Action
-from tabard.admission import Admissions, PolicyChanged, first_dead
+from tabard.admission import Admissions
 from tabard.approvals import Approvals
 from tabard.arguments import plain_arguments
 from tabard.audit.chain import SessionCount
@@ -29,8 +28,8 @@ from tabard.clock import MAX_TIME, Clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
 from tabard.delegation import Mandate, lists_tool
-from tabard.errors import AccessDenied, ApprovalRequired, ConfigurationError, StoreError
-from tabard.failing import FailingClosed, name_of
+from tabard.errors import AccessDenied, ConfigurationError
+from tabard.failing import FailingClosed
 from tabard.federation import Federation
 from tabard.handover import Handover
 from tabard.home import Home
@@ -38,10 +37,11 @@ from tabard.identity import Agent, SpiffeId
 from tabard.identity.audience import default_audience
 from tabard.judge import Judge
 from tabard.logging_failure import Event, LoggingFailure, OnAuditFailure
-from tabard.login import TAKEN_BACK, Credential, identify
+from tabard.login import Credential, identify
 from tabard.meter import Meter
 from tabard.notice import complain
 from tabard.permit import Permit
+from tabard.pipeline import Pipeline
 from tabard.policies import CentralPolicy, PinnedPolicy, PolicySource, read_policy
 from tabard.policy import Decision
 from tabard.protection import protect_function
@@ -52,8 +52,6 @@ from tabard.store import SqliteStore, Store
 from tabard.store.writer import current_instance
 from tabard.subject import find_subject, look_up
 from tabard.trust import Trust
-from tabard.verdict import Verdict
-from tabard.waiting import Waiting
 
 if TYPE_CHECKING:
     from tabard.audit import Verification
@@ -92,7 +90,6 @@ class Guard:
         self.secret = store.secret
         self._store = store
         self._clock = clock
-        self._wait = approval_wait
         self._background: BackgroundSeal | None = None
         self._policies: PolicySource = (
             CentralPolicy(store) if policy is None else PinnedPolicy(policy)
@@ -111,6 +108,14 @@ class Guard:
             clock=clock,
         )
         self._settlements = Settlements(self._admissions, meter, clock)
+        self._pipeline = Pipeline(
+            self,
+            store=store,
+            judge=self._judge,
+            admissions=self._admissions,
+            wait=approval_wait,
+            clock=clock,
+        )
         self._handover = Handover(self, store, self._judge, clock)
         remember(self)
 
@@ -226,57 +231,13 @@ class Guard:
             NotPermitted: The policy does not allow it.
             GuardUnavailable: Tabard could not decide or could not keep the record.
         """
-        waiting = Waiting(self._store, self._wait, self._clock)
-        with FailingClosed(name_of(action)):
-            caller = session if session is not None else current_session()
-            while True:
-                try:
-                    return self._admit(action, caller, proof)
-                except ApprovalRequired as question:
-                    if not waiting.until_answered(question):
-                        raise
+        return self._pipeline.admit(action, session, proof)
 
     async def aadmit(
         self, action: Action, *, session: Session | None = None, proof: str | None = None
     ) -> Permit:
         """The same as `admit`, from an event loop, which goes on while this waits."""
-        waiting = Waiting(self._store, self._wait, self._clock)
-        caller = session if session is not None else current_session()
-        with FailingClosed(name_of(action)):
-            if type(caller) is Session and self._judge.is_renewal_due(caller):
-                from asyncio import to_thread  # who awaits this has loaded it already
-
-                await to_thread(self._judge.renew_early, caller)
-            while True:
-                try:
-                    return self._admit(action, caller, proof)
-                except ApprovalRequired as question:
-                    if not await waiting.auntil_answered(question):
-                        raise
-
-    def _admit(self, action: Action, caller: object, proof: str | None) -> Permit:
-        """Judge and record; once more if another policy came into force in between."""
-        while True:
-            judged = self._judge.judge(action, caller, proof)
-            with suppress(PolicyChanged):
-                found = self._admissions.admit(judged)
-                break
-        session, verdict = judged.session, found.verdict
-        if session is None or not verdict.permits:
-            agent = None if session is None else session.spiffe_id
-            request = None if found.answer is None else found.answer.request.id
-            if session is not None and verdict.decision.code in TAKEN_BACK:
-                session.ask_again()
-            raise verdict.refusal(agent=agent, action=judged.action.name, request=request)
-        session.was_refused = False
-        return Permit(
-            guard=self,
-            session=session,
-            action=judged.action,
-            decision=verdict.decision,
-            call=found.call,
-            charge=judged.charge,
-        )
+        return await self._pipeline.aadmit(action, session, proof)
 
     def hand_over(
         self,
@@ -294,20 +255,7 @@ class Guard:
         self, action: Action, *, session: Session | None = None, proof: str | None = None
     ) -> Decision:
         """Decide and explain without side effects: nothing is admitted, nothing recorded."""
-        caller = session if session is not None else current_session()
-        try:
-            judged = self._judge.judge(action, caller, proof)
-            if judged.session is None or not judged.verdict.is_about_policy:
-                return judged.verdict.decision
-            decision = judged.verdict.decision
-            if decision.terms is not None or decision.above or judged.verdict.is_question:
-                return self._admissions.preview(judged).decision
-            return (first_dead(judged.session, self._store.liveness) or judged.verdict).decision
-        except StoreError as error:
-            return Verdict.undecidable(error.code, "the store failed").decision
-        except Exception as error:
-            reason = f"tabard could not decide: {type(error).__name__}"
-            return Verdict.undecidable("internal", reason).decision
+        return self._pipeline.check(action, session, proof)
 
     def lists(self, name: str, session: Session | None = None) -> bool:
         """Whether some call of a tool could be allowed: for a list to choose from.
@@ -346,11 +294,7 @@ class Guard:
             AuthenticationFailed: It is closed, at its end, or revoked.
             GuardUnavailable: Tabard could not tell.
         """
-        with FailingClosed(None):
-            verdict = self._judge.check_alive(session)
-            verdict = verdict or first_dead(session, self._store.liveness)
-            if verdict is not None:
-                raise verdict.refusal(agent=session.spiffe_id)
+        self._pipeline.check_alive(session)
 
     def refuse(
         self, action: Action, refusal: AccessDenied, *, session: Session | None = None
@@ -368,14 +312,7 @@ class Guard:
         Raises:
             GuardUnavailable: It could not be put on record.
         """
-        with FailingClosed(name_of(action)):
-            while True:
-                with suppress(PolicyChanged):
-                    judged = self._judge.refuse(action, session, refusal)
-                    verdict = self._admissions.admit(judged).verdict
-                    break
-        agent = None if session is None else session.spiffe_id
-        return verdict.refusal(agent=agent, action=judged.action.name)
+        return self._pipeline.refuse(action, refusal, session)
 
     def write_event(self, kind: str, fields: str, count: SessionCount | None = None) -> None:
         """Put something on record that no decision hangs on; for `Session`."""

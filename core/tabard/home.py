@@ -10,8 +10,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tabard.errors import ConfigurationError
 
@@ -37,8 +37,7 @@ def is_there(path: Path) -> bool:
         raise ConfigurationError(f"{path}: cannot be reached: {error.strerror}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(NamedTuple):
     """The paths of one installation."""
 
     path: Path

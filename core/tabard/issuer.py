@@ -11,7 +11,6 @@ import base64
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from cryptography import x509
 
@@ -123,7 +122,7 @@ class Issuer:
             if key is None:
                 listed = ", ".join(one.kid for one in keys)
                 raise ConfigurationError(f"no key {kid!r} in the trust bundle; it has: {listed}")
-            killed = replace(key, state="killed", since=int(now))
+            killed = key._replace(state="killed", since=int(now))
             self._keep(transaction, killed, why)
             transaction.refuse(key_name(self.trust_domain, kid), expires=FOR_EVER)
             self._advance(transaction, key.use, now)

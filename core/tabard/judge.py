@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.actions import Action, Retrieval, ToolCall
 from tabard.arguments import plain_arguments
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
 _NOTHING: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """What is known of a call before the store has its say.
 
     Attributes:
@@ -119,12 +117,12 @@ class Judge:
         assert session is not None  # noqa: S101  the caller has looked
         verdict = self._check_chain(session, now)
         if verdict is not None or judged.arguments is None:
-            return replace(judged, verdict=verdict or UNEXAMINABLE)
+            return judged._replace(verdict=verdict or UNEXAMINABLE)
         held: VerifiedProof | None = None
         try:
             held = _check_proof(session, action, proof, now)
         except AccessDenied as refusal:
-            return replace(judged, verdict=Verdict.of(refusal))
+            return judged._replace(verdict=Verdict.of(refusal))
         verdict = self._decide(action, session, judged.policy, now)
         verdict, charge = self._price(session, action, verdict, judged.policy, now)
         return Judgement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock
@@ -34,8 +34,7 @@ Credential = str | bytes | os.PathLike[str] | X509Svid | CredentialSource
 it; or a source that hands one out whenever it is asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identified:
+class Identified(NamedTuple):
     """The facts of a credential that held."""
 
     agent: Agent

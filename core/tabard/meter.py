@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.actions import Action, ModelCall
 from tabard.audit.fields import quote
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from tabard.session import Session
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(NamedTuple):
     """The most a call can cost, and which budgets it is paid from.
 
     Attributes:

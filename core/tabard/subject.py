@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from tabard.audit.fields import encode
 from tabard.clock import Clock, read_clock, system_clock
@@ -60,8 +60,7 @@ def find_subject(transaction: Transaction, lookup: str) -> Subject:
     return Subject(pseudonym=pseudonym, key=key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Erasure:
+class Erasure(NamedTuple):
     """What was erased.
 
     Attributes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.errors import (
     AccessDenied,
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from tabard.policy.terms import Terms
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A decision and, for a denial, the class of the refusal to raise."""
 
     decision: Decision
@@ -70,7 +69,7 @@ class Verdict:
     def of_another(self) -> Verdict:
         """The same about an agent that the caller acts for."""
         reason = f"an agent that this one acts for: {self.decision.reason}"
-        return replace(self, decision=replace(self.decision, reason=reason))
+        return self._replace(decision=replace(self.decision, reason=reason))
 
     def refusal(
         self, *, agent: str | None, action: str | None = None, request: str | None = None

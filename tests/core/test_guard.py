@@ -560,7 +560,7 @@ class TestFailingClosed:
         self, guard: Guard, session: Session, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What goes wrong inside tabard is a refusal in a dry run as well."""
-        monkeypatch.setattr(guard, "_judge", None)
+        monkeypatch.setattr(guard._pipeline, "_judge", None)
         assert guard.check(ALLOWED, session=session).code == "internal"
 
     def test_failure_keeps_the_type_only(self, guard: Guard, session: Session) -> None:

@@ -9,7 +9,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,8 +104,7 @@ class FinalCost(NamedTuple):
     estimated: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a call has ended.
 
     Attributes:
@@ -187,4 +186,4 @@ def hold_field(hold: Hold) -> str:
 
 def _action_head(action: Action) -> str:
     """The member `action`, still open."""
-    return f'"action":{{"kind":"{action.kind}","name":{encode(action.name[:_MAX_NAME])}'
+    return f'"action":{{"kind":"{action.kind}","name":{quote(action.name[:_MAX_NAME])}'

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 HOLD_LIFETIME = 900
 """Seconds after which a call that nothing was heard of is charged in full."""
@@ -11,8 +10,7 @@ HOLD_LIFETIME = 900
 HoldState = Literal["open", "expired"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(NamedTuple):
     """One budget in one period.
 
     Attributes:
@@ -26,8 +24,7 @@ class Window:
     rule: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
+class Balance(NamedTuple):
     """What a window has taken so far, in nano-units.
 
     Attributes:
@@ -41,8 +38,7 @@ class Balance:
     held: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(NamedTuple):
     """What is set aside for one call; this row is the truth, the windows are its sums.
 
     Attributes:
@@ -58,8 +54,7 @@ class Hold:
     expires: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What a call has cost in the end.
 
     Attributes:

@@ -9,7 +9,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tabard.budget.usage import TokenUsage
 
@@ -33,8 +33,7 @@ class Cost:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(NamedTuple):
     """What a call costs, in the currency of the policy.
 
     Attributes:
@@ -59,23 +58,22 @@ class Pricer(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPrice:
+class ModelPrice(NamedTuple):
     """An operator's own price, in units per million tokens.
 
     Attributes:
         input: Of a token that is read.
         output: Of a token that is written.
+        currency: ISO 4217.
         cache_read: Of a token read from the provider's cache; default as `input`.
         cache_write: Of a token put into it; default as `input`.
-        currency: ISO 4217.
     """
 
     input: Fraction
     output: Fraction
+    currency: str
     cache_read: Fraction | None = None
     cache_write: Fraction | None = None
-    currency: str
 
     def cost(self, usage: TokenUsage) -> Cost:
         """The cost of a call."""

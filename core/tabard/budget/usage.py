@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenUsage:
+class TokenUsage(NamedTuple):
     """Tokens of one call.
 
     Attributes:
@@ -41,9 +40,9 @@ class TokenUsage:
         What a call costs is at most the dearest of these: nobody knows before it which it will be.
         """
         return (
-            replace(self, cache_read_tokens=0, cache_write_tokens=0),
-            replace(self, cache_read_tokens=self.input_tokens, cache_write_tokens=0),
-            replace(self, cache_read_tokens=0, cache_write_tokens=self.input_tokens),
+            self._replace(cache_read_tokens=0, cache_write_tokens=0),
+            self._replace(cache_read_tokens=self.input_tokens, cache_write_tokens=0),
+            self._replace(cache_read_tokens=0, cache_write_tokens=self.input_tokens),
         )
 
 

@@ -16,8 +16,7 @@ import re
 import secrets
 import string
 import zlib
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tabard.errors import AuthenticationFailed
 from tabard.identity.encoding import plain
@@ -34,8 +33,7 @@ _SHAPE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
+class ApiKey(NamedTuple):
     """What is kept of a key; never the key.
 
     Attributes:

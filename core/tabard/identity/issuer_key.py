@@ -5,15 +5,14 @@ ever refused for a rotation. `advance` says what is due; it is pure, and whoever
 result.
 
 >>> key = IssuerKey(kid="one", use="jwt-svid", state="active", since=0, element="{}")
->>> [one.state for one in advance([key], now=43_200, make=lambda: replace(key, kid="two"))]
+>>> [one.state for one in advance([key], now=43_200, make=lambda: key._replace(kid="two"))]
 ['next']
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tabard.clock import CLOCK_SKEW
 from tabard.identity.bundle import REFRESH_HINT
@@ -32,8 +31,7 @@ PUBLISHED: frozenset[State] = frozenset({"next", "active", "retiring"})
 """The states in which a key is in the trust bundle."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IssuerKey:
+class IssuerKey(NamedTuple):
     """What is kept of an issuer's key; the private half lies in a file of its own.
 
     Attributes:
@@ -71,14 +69,14 @@ def advance(
     Returns:
         The keys that are different, in their new state. Afterwards one key is active.
     """
-    changes = [replace(key, state="gone", since=now) for key in keys if key.is_over(now)]
+    changes = [key._replace(state="gone", since=now) for key in keys if key.is_over(now)]
     active = next((key for key in keys if key.state == "active"), None)
     following = next((key for key in keys if key.state == "next"), None)
     if active is None:
-        return [*changes, replace(following or make(), state="active", since=now)]
+        return [*changes, (following or make())._replace(state="active", since=now)]
     worn = active.expires is not None and active.expires - now < MAX_LIFETIME
     if following is None and (force or worn or now - active.since >= PREPARED):
-        following = replace(make(), state="next", since=now)
+        following = make()._replace(state="next", since=now)
         if not (force or worn):
             return [*changes, following]
     due = following is not None and (
@@ -88,6 +86,6 @@ def advance(
         return changes
     return [
         *changes,
-        replace(active, state="retiring", since=now),
-        replace(following, state="active", since=now),
+        active._replace(state="retiring", since=now),
+        following._replace(state="active", since=now),
     ]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tabard.actions import Action, Delegation, ModelCall
 from tabard.arguments import plain_arguments
@@ -33,8 +32,7 @@ _CLAIMS = frozenset({"aud", "iat", "exp", "jti", "wth", "cth"})
 _JWK = frozenset({"crv", "kty", "x", "y"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedProof:
+class VerifiedProof(NamedTuple):
     """A proof that held; it has to be used up with the call it is for.
 
     Attributes:

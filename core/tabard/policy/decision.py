@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tabard.policy.terms import Approval, Terms
 
 _NO_SCOPE: Mapping[str, object] = {}
+_TOOLS = (ToolCall, Retrieval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +113,16 @@ def _terms(rules: AgentRules, action: Action) -> Terms | None:
 
 
 def _is_tool(action: Action) -> bool:
-    return isinstance(action, ToolCall | Retrieval)
+    return isinstance(action, _TOOLS)
 
 
 def _deny(mode: Mode, code: str, rule: str | None, reason: str) -> Decision:
     return Decision(effect="deny", code=code, rule=rule, reason=reason, mode=mode)
 
 
-def _allow(rules: AgentRules, rule: str) -> Decision:
-    return Decision(effect="allow", code="ok", rule=rule, reason="granted", mode=rules.mode)
+@lru_cache(maxsize=4096)
+def _allow(mode: Mode, rule: str) -> Decision:
+    return Decision(effect="allow", code="ok", rule=rule, reason="granted", mode=mode)
 
 
 def _ask(rules: AgentRules, rule: GrantRule) -> Decision:
@@ -138,7 +141,7 @@ def _check_prohibitions(rules: AgentRules, action: Action) -> Decision | None:
     """The deny rules, before anything else: they beat every grant."""
     if isinstance(action, ModelCall):
         matching = rules.denied_models.matching(action.name)
-    elif isinstance(action, ToolCall | Retrieval):
+    elif isinstance(action, _TOOLS):
         matching = rules.denied_tools.matching(action.name)
     else:
         return None
@@ -151,18 +154,26 @@ def _check_prohibitions(rules: AgentRules, action: Action) -> Decision | None:
 def finds(rule: Prohibition, action: Action) -> bool:
     """Whether a pattern occurs in any argument; what is too long to examine counts as found."""
     assert rule.any_arg is not None  # noqa: S101  narrowed by the caller
-    arguments = getattr(action, "arguments", {})
-    return any(len(t) > MAX_SUBJECT or rule.any_arg.matches(t) for t in _texts(arguments))
+    matches = rule.any_arg.matches
+    for text in _texts(getattr(action, "arguments", {})):
+        if len(text) > MAX_SUBJECT or matches(text):
+            return True
+    return False
 
 
 def _texts(value: object) -> Iterator[str]:
     """Every text in a JSON value: strings, the names of members, and numbers as written."""
     if isinstance(value, str):
         yield value
+    elif type(value) is int:
+        yield str(value)
     elif isinstance(value, Mapping):
         for name, item in value.items():
             yield name
-            yield from _texts(item)
+            if type(item) is str:
+                yield item
+            else:
+                yield from _texts(item)
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
@@ -210,10 +221,10 @@ def _check_grants(rules: AgentRules, action: Action, scope: Mapping[str, object]
         return _check_model(rules, action)
     if isinstance(action, Delegation):
         if action.to in rules.delegates_to:
-            return _allow(rules, f"{rules.name}/delegates_to")
+            return _allow(rules.mode, f"{rules.name}/delegates_to")
         reason = "the agent may not delegate to this one"
         return _deny(rules.mode, "delegation", f"{rules.name}/delegates_to", reason)
-    if isinstance(action, ToolCall | Retrieval):
+    if isinstance(action, _TOOLS):
         return _check_tool(rules, action, scope)
     return _deny(rules.mode, "no_grant", None, "not a kind of action that can be granted")
 
@@ -229,7 +240,7 @@ def _check_model(rules: AgentRules, action: ModelCall) -> Decision:
         reason = f"the call sets {found} to its output, the policy's is {cap} tokens"
         rule = f"{rules.name}/models/max_output_tokens"
         return _deny(rules.mode, "model.max_output_tokens", rule, reason)
-    return _allow(rules, models[0])
+    return _allow(rules.mode, models[0])
 
 
 def _check_tool(
@@ -240,7 +251,7 @@ def _check_tool(
     for grant in (*rules.grants.matching(action.name), *rules.approvals.matching(action.name)):
         failed = _check_arguments(grant, action, scope)
         if failed is None:
-            return _allow(rules, grant.rule) if grant.approval is None else _ask(rules, grant)
+            return _allow(rules.mode, grant.rule) if grant.approval is None else _ask(rules, grant)
         first = first or _deny(rules.mode, failed[0], grant.rule, failed[1])
     return first or _deny(rules.mode, "no_grant", None, "no grant names this tool")
 

@@ -14,8 +14,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import re2
-
 
 @dataclass(frozen=True, slots=True)
 class Regex:
@@ -35,6 +33,8 @@ class Regex:
         Raises:
             ValueError: It is not an RE2 expression (look-around and back-references are not).
         """
+        import re2  # not needed to import tabard
+
         options = re2.Options()
         options.log_errors = False
         options.dot_nl = dot_matches_newline
@@ -100,6 +100,8 @@ _IN_SEGMENT, _WHOLE_SEGMENT, _ANYTHING = "[^.]*", "[^.]+", ".*"
 
 def _to_regex(glob: str) -> str:
     """Turn a glob into an expression; a `*` that fills its segment needs a character there."""
+    import re2  # not needed to import tabard
+
     out, end = [], 0
     for star in re.finditer(r"\*\*|\*", glob):
         before, after = glob[: star.start()], glob[star.end() :]

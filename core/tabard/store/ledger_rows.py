@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tabard.audit.chain import first_id
 from tabard.budget.ledger import HOLD_LIFETIME, Balance, Hold, Window
@@ -13,6 +14,14 @@ _SWEPT_AT_ONCE = 100
 """Expired holds charged in one transaction; the next one goes on."""
 
 _MICRO = 1_000_000
+
+_write_keys = lru_cache(maxsize=1024)(json.dumps)
+
+
+@lru_cache(maxsize=1024)
+def _read_keys(text: str) -> tuple[str, ...]:
+    """The windows of a hold; the calls of a session name the same again and again."""
+    return tuple(json.loads(text))
 
 
 class LedgerRows:
@@ -48,7 +57,7 @@ class LedgerRows:
         )
         self._db.execute(
             "INSERT INTO hold (call, amount, keys, state, expires) VALUES (?, ?, ?, 'open', ?)",
-            (hold.call, hold.amount, json.dumps(hold.keys), hold.expires),
+            (hold.call, hold.amount, _write_keys(hold.keys), hold.expires),
         )
 
     def settle(self, call: str, actual: int) -> bool:
@@ -63,7 +72,7 @@ class LedgerRows:
             return False
         amount, keys, state = row
         held, charged = (amount, 0) if state == "open" else (0, amount)
-        self._move(json.loads(keys), spent=actual - charged, held=-held)
+        self._move(_read_keys(keys), spent=actual - charged, held=-held)
         return True
 
     def sweep(self) -> list[Hold]:
@@ -76,7 +85,7 @@ class LedgerRows:
         ).fetchall()
         swept = []
         for call, amount, keys, expires in rows:
-            hold = Hold(call=call, amount=amount, keys=tuple(json.loads(keys)), expires=expires)
+            hold = Hold(call=call, amount=amount, keys=_read_keys(keys), expires=expires)
             self._db.execute("UPDATE hold SET state = 'expired' WHERE call = ?", (call,))
             self._move(hold.keys, spent=amount, held=-amount)
             swept.append(hold)
