@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tabard import Authority, Guard, Session
+from tabard import Authority, Guard, Session, underway
 from tabard.background_seal import BackgroundSeal
 from tabard.store.connection import create
 
@@ -67,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_tabard_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [n for n in os.environ if n.startswith("TABARD_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_underway() -> None:
+    """All tests share one context: a call that one leaves open is not the next one's."""
+    underway._entries.set(())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import weakref
 from collections.abc import Mapping
@@ -107,7 +108,7 @@ class Judge:
                 action.name, arguments, injected=action.injected, call_id=action.call_id
             )
         elif type(action) is Retrieval and arguments is not None and action.narrowing:
-            action = replace(action, narrowing=arguments)
+            action = dataclasses.replace(action, narrowing=arguments)
         judged = Judgement(UNEXAMINABLE, action, arguments, known, now, policy)
         return self._judge_session(judged, proof)
 
