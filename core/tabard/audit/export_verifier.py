@@ -140,8 +140,8 @@ class _Reading:
 
     def _read(self, line: bytes) -> None:
         index = self._frontier.size + 1
-        hidden = _HIDDEN.fullmatch(line)
-        if hidden and self._trail is not None:
+        hidden = None if self._trail is None else _HIDDEN.fullmatch(line)
+        if hidden is not None:
             leaf = bytes.fromhex(hidden[1].decode())
             self._chains.hide(leaf.hex())
         else:

@@ -232,7 +232,7 @@ class Log:
                 record = parse_object(line)
             except (ValueError, RecursionError):
                 self.fail("is no record")
-            if not line.startswith(b'{"v":1,'):
+            if not line.startswith(b'{"v":1,') or not line.endswith(b"}"):
                 self.fail("is no record")
             self.chain(record, leaf.hex())
             if self.session is not None:
