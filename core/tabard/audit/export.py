@@ -175,12 +175,15 @@ def _before(store: Store, first: int, end: Sealed) -> Frontier:
     """The tree over the entries before the first one."""
     if not 1 <= first <= end.size:
         raise ConfigurationError(f"no entry {first} among the {end.size} that are sealed")
-    pruned = store.pruned()
-    if pruned is not None and first <= pruned.size:
+    try:
+        pruned = store.pruned()
+        frontier = Frontier() if pruned is None else pruned.frontier()
+    except ValueError:
+        raise AuditError("a checkpoint was changed in the database") from None
+    if first <= frontier.size:
         if first > 1:
-            raise ConfigurationError(f"the entries up to {pruned.size} were pruned")
-        return pruned.frontier()
-    frontier = Frontier() if pruned is None else pruned.frontier()
+            raise ConfigurationError(f"the entries up to {frontier.size} were pruned")
+        return frontier
     for leaf in store.leaves(after=frontier.size, until=first - 1):
         frontier.append(leaf)
     return frontier

@@ -13,7 +13,8 @@ from typing import Protocol
 from tabard.audit.chain import leaf_hash
 from tabard.audit.chains import Chains
 from tabard.audit.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
-from tabard.audit.evidence import Earlier, Evidence, earlier_limits, owner_limits
+from tabard.audit.evidence import Evidence
+from tabard.audit.log_limits import history_limits, pruning_limits, seal_limits
 from tabard.audit.merkle import Frontier
 from tabard.audit.note import Note, NoteError
 from tabard.audit.sealed import Sealed
@@ -65,18 +66,6 @@ class Verification:
     not_proven: tuple[str, ...]
 
 
-_OWNER = "whoever can write to the store, or holds the log's key,"
-_UNSEALED = (
-    "That nobody with write access to the database rewrote the log {span}: "
-    "no checkpoint outside of it covers that."
-)
-_UNSIGNED = "That the checkpoints are the sealer's: no key was given to check their signatures."
-_LATER = "What came after entry {count}, or whether anything did: a log that was cut ends like one."
-_PRUNED = "What is in the first {pruned} entries: they were pruned, and are not here."
-_UNSEALED_PRUNING = (
-    "That the first {pruned} entries were pruned by somebody who may: the record of it "
-    "(entry {entry}) is not sealed yet."
-)
 _TIMES = "That the times of the entries are right: they are the clock of the one who wrote."
 _ONE_PIECE = (
     "That these are the records that were written: they are of one piece, and nobody's signature "
@@ -119,9 +108,9 @@ def verify_log(
         witnesses=witnesses,
         known=tuple(sorted(earlier.roots)),
         not_proven=(
-            *_history_limits(pruned.size, count, vouched, earlier),
-            *_seal_limits(count, outer, signed, given, has_heads=bool(heads)),
-            *reading.pruning_limits(sealed),
+            *history_limits(pruned.size, count, vouched, earlier),
+            *seal_limits(count, outer, signed, unsigned=bool(heads) and not given.keys),
+            *pruning_limits(pruned.size, reading.pruning, sealed),
             _TIMES,
         ),
     )
@@ -152,31 +141,6 @@ def _sealed_notes(log: Log) -> Iterator[str]:
         raise AuditError("a checkpoint was changed in the database") from None
 
 
-def _history_limits(start: int, count: int, vouched: int, earlier: Earlier) -> Iterator[str]:
-    """What may have been done to the log as a whole, with everything in it fitting."""
-    yield _LATER.format(count=count)
-    yield from owner_limits(vouched, size=count, owner=_OWNER)
-    yield from earlier_limits(earlier, start=start, size=count)
-
-
-def _seal_limits(
-    count: int,
-    outer: int,
-    signed: SignedCheckpoint | None,
-    given: Evidence,
-    *,
-    has_heads: bool,
-) -> Iterator[str]:
-    """What the checkpoints do not cover, or nobody was there to check of them."""
-    if outer < count:
-        span = f"from entry {outer + 1} to its end" if outer else "from some entry to its end"
-        yield _UNSEALED.format(span=span)
-    if has_heads and not given.keys:
-        yield _UNSIGNED
-    if signed is not None and signed.unknown:
-        yield f"The signatures of {', '.join(signed.unknown)}: no key of theirs was given."
-
-
 def verify_records(
     records: Iterable[StoredRecord],
     *,
@@ -201,7 +165,11 @@ def verify_records(
 
 
 class _Reading:
-    """One pass over the entries of a log."""
+    """One pass over the entries of a log.
+
+    Attributes:
+        pruning: The entry that says that what is gone was pruned, or None.
+    """
 
     def __init__(self, start: Frontier, heads: list[dict[int, bytes]]) -> None:
         self._pruned = start.size
@@ -209,7 +177,7 @@ class _Reading:
         self._heads = heads
         self._sizes = frozenset().union(*heads)
         self._chains = Chains(from_start=start.size == 0)
-        self._pruning: int | None = None
+        self.pruning: int | None = None
 
     def read(self, records: Iterable[StoredRecord], count: int) -> None:
         """Read every entry, and see that there are as many as there have to be."""
@@ -224,7 +192,7 @@ class _Reading:
                 f"entry {size + 1} is missing: the log ends at {size}, and {count} were written",
                 entry=size + 1,
             )
-        if self._pruned and self._pruning is None:
+        if self._pruned and self.pruning is None:
             raise AuditError(
                 f"the first {self._pruned} entries are missing: no record says that they were "
                 "pruned",
@@ -242,10 +210,10 @@ class _Reading:
         fields = record.parse()
         self._chains.follow(index, record.leaf.hex(), fields)
         self._frontier.append(record.leaf)
-        if self._pruned and self._pruning is None and fields.get("type") == "log.pruned":
+        if self._pruned and self.pruning is None and fields.get("type") == "log.pruned":
             facts = fields.get("pruned")
             if isinstance(facts, dict) and facts.get("size") == self._pruned:
-                self._pruning = index
+                self.pruning = index
 
     def _compare(self) -> None:
         size = self._frontier.size
@@ -267,13 +235,6 @@ class _Reading:
             open_writers=self._chains.open_writers,
             not_proven=(_ONE_PIECE,),
         )
-
-    def pruning_limits(self, sealed: int) -> Iterator[str]:
-        """What is not known of the entries that were pruned."""
-        if self._pruned:
-            yield _PRUNED.format(pruned=self._pruned)
-        if self._pruning is not None and self._pruning > sealed:
-            yield _UNSEALED_PRUNING.format(pruned=self._pruned, entry=self._pruning)
 
 
 def _heads(

@@ -98,4 +98,8 @@ class LogReads(ABC):
         """
         query = f"{SEALED} WHERE size = (SELECT max(size) FROM pruned)"  # noqa: S608  a constant
         row = self._read(lambda db: db.execute(query).fetchone())
-        return None if row is None else to_sealed(row)
+        if row is not None:
+            return to_sealed(row)
+        if self._read(lambda db: db.execute("SELECT 1 FROM pruned LIMIT 1").fetchone()):
+            raise ValueError("there is no checkpoint of what was pruned")
+        return None

@@ -207,6 +207,12 @@ class TestPruning:
         assert says(found, f"What is in the first {size} entries: they were pruned")
         assert says(found, "is not sealed yet")
 
+    def test_without_a_checkpoint(self, verify: Any, grown: Any, tamper: Any) -> None:
+        grown()
+        tamper("PRAGMA foreign_keys = OFF", "INSERT INTO pruned VALUES (99999, 1)")
+        with pytest.raises(AuditError, match="a checkpoint was changed"):
+            verify()
+
     def test_of_another_size(
         self, verify: Any, grown: Any, guard: Guard, tamper: Any, clock: Any
     ) -> None:
