@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tabard.audit.checkpoint_file import CheckpointFile
+from tabard.audit.evidence import Evidence
 from tabard.audit.note import NoteError, NoteKey
 from tabard.audit.sealed import Sealed
 from tabard.audit.sealer import Sealer
@@ -39,6 +40,7 @@ class Seal:
         store: SqliteStore,
         path: Path,
         *,
+        checkpoints: Path | None = None,
         witnesses: Sequence[WitnessAddress] = (),
         clock: Clock,
     ) -> None:
@@ -52,8 +54,11 @@ class Seal:
         self.key = signer.key
         self.in_home = path.resolve().is_relative_to(place.path.resolve())
         self._store = store
-        file = CheckpointFile(place.checkpoints)
-        self._sealer = Sealer(store, signer, file, witnesses=witnesses, clock=clock)
+        file, copy = CheckpointFile(place.checkpoints), None
+        own = checkpoints or (file.path if self.in_home else path.with_name(file.path.name))
+        if own.resolve() != file.path.resolve():
+            file, copy = CheckpointFile(own), file
+        self._sealer = Sealer(store, signer, file, copy=copy, witnesses=witnesses, clock=clock)
 
     @classmethod
     def open(
@@ -61,6 +66,7 @@ class Seal:
         home: str | os.PathLike[str] | None = None,
         *,
         key: str | os.PathLike[str] | None = None,
+        checkpoints: str | os.PathLike[str] | None = None,
         witnesses: Sequence[WitnessAddress] = (),
         clock: Clock = system_clock,
     ) -> Self:
@@ -69,6 +75,9 @@ class Seal:
         Args:
             home: The home's folder; default `$TABARD_HOME`, else `.tabard`.
             key: The private key's file; default the one in the home.
+            checkpoints: The file of the sealer's own with what it has signed; default
+                `checkpoints.log` beside a key that is elsewhere, else the one in the home. The
+                home's is written in any case.
             witnesses: Who has to cosign each checkpoint.
             clock: Returns POSIX seconds.
 
@@ -78,7 +87,8 @@ class Seal:
         place = Home.locate(home)
         path = place.sealing_key if key is None else Path(key)
         store = SqliteStore(place.database)
-        return cls(place, store, path, witnesses=witnesses, clock=clock)
+        own = None if checkpoints is None else Path(checkpoints)
+        return cls(place, store, path, checkpoints=own, witnesses=witnesses, clock=clock)
 
     def seal(self) -> Sealed | None:
         """Seal every record there is now; None for an empty log.
@@ -126,22 +136,53 @@ def read_verifier_key(place: Home) -> NoteKey:
         raise ConfigurationError(f"{place.verifier_key}: {reason}") from None
 
 
-def verify_home(place: Home, store: SqliteStore) -> Verification:
+def verify_home(
+    place: Home,
+    store: SqliteStore,
+    *,
+    keys: Sequence[str] = (),
+    known: Sequence[str] = (),
+    witnesses: Sequence[str] = (),
+    quorum: int | None = None,
+) -> Verification:
     """Verify a home's log against its checkpoints, those in the database and those outside.
+
+    Args:
+        place: The home.
+        store: Its database.
+        keys: The log's verifier keys; default what the home says it is.
+        known: Signed checkpoints of the same log that were kept elsewhere.
+        witnesses: The verifier keys of witnesses.
+        quorum: How many of them have to have cosigned the latest checkpoint; default all.
 
     Raises:
         AuditError: Naming the first entry that does not hold.
-        ConfigurationError: The log's key cannot be read.
+        ConfigurationError: A key cannot be read, or an earlier checkpoint cannot be used.
         StoreError: The log cannot be read.
     """
     kept = CheckpointFile(place.checkpoints).read()
-    keys = [read_verifier_key(place)] if kept or store.latest_checkpoint() is not None else []
-    found = verify_log(store, keys=keys, outside=[one.note for one in kept])
-    if not keys or not place.sealing_key.exists():
-        return found
-    return replace(found, not_proven=(*found.not_proven, _WITHIN_REACH))
+    needed = kept or known or witnesses or _is_sealed(store)
+    trusted = keys or ([str(read_verifier_key(place))] if needed else [])
+    given = Evidence.read(keys=trusted, known=known, witnesses=witnesses, quorum=quorum)
+    found = verify_log(store, given=given, outside=[one.note for one in kept])
+    limits = list(found.not_proven)
+    if not keys:
+        limits.append(_KEY_OF_THE_HOME)
+    if found.sealed and place.sealing_key.exists():
+        limits.append(_WITHIN_REACH)
+    return replace(found, not_proven=tuple(limits))
 
 
+def _is_sealed(store: SqliteStore) -> bool:
+    try:
+        return store.latest_checkpoint() is not None
+    except ValueError:  # a row that was changed, which is for the verifier to say
+        return True
+
+
+_KEY_OF_THE_HOME = (
+    "That the log's key is the right one: it was read from the home (--key gives it)."
+)
 _WITHIN_REACH = (
     "That nobody who can write to the home made these checkpoints: the log's key lies in it. "
     "In production it is elsewhere (docs/audit.md)."

@@ -190,7 +190,6 @@ class Session:
         with self.lock:
             was_closed, self._closed = self._closed, True
         if not was_closed:
-            self.count.closed = True
             self.guard.write_event("session.close", self.fields(), self.count)
 
     def fields(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -155,11 +156,44 @@ class TestProof:
         [row] = tabard("audit", "verify", path, "--key", key, "--json").rows
         assert row["first"] == 3
 
+    def test_home(self, tabard: Any, call: str, tmp_path: Path, home: Path) -> None:
+        """The home itself: never without what it does not show, and with evidence it shows more."""
+        kept = tmp_path / "kept.note"
+        kept.write_text(tabard("audit", "checkpoint").out)
+        [row] = tabard("audit", "verify", "--json").rows
+        assert any("roll it back" in limit for limit in row["not_proven"])
+        assert "not proven: That whoever can write to the store" in tabard("audit", "verify").out
+        key = home / "log.vkey"
+        [row] = tabard("audit", "verify", "--key", key, "--known", kept, "--json").rows
+        assert row["compared_with"] == [row["sealed"]]
+        assert row["not_proven"]
+        assert not any("roll it back" in limit for limit in row["not_proven"])
+        other = tabard("witness", "key", "--key", tmp_path / "o.pem", "--name", "o.example").out
+        assert tabard("audit", "verify", "--witness", other.strip()).code == 1
+
+    def test_part(self, tabard: Any, call: str, tmp_path: Path, home: Path) -> None:
+        """A part says where it ends, and a newer checkpoint accuses nobody."""
+        tabard("audit", "checkpoint")
+        with Authority.open(home) as authority:
+            authority.register("another", team="t", environment="prod")
+        kept = tmp_path / "kept.note"
+        kept.write_text(tabard("audit", "checkpoint").out)
+        path = tmp_path / "part.jsonl"
+        done = tabard("audit", "export", "--out", path, "--from", "2", "--to", "3")
+        assert "(the first checkpoint from entry 3 on)" in done.out
+        _, key = self.export(tabard, tmp_path / "log.jsonl")
+        answer = tabard("audit", "verify", path, "--key", key, "--known", kept)
+        assert (answer.code, answer.err) == (0, "")
+        assert "a part that ends before the log does" in answer.out
+        assert "not proven: That the checkpoints of up to" in answer.out
+
     def test_misuse(self, tabard: Any, call: str, tmp_path: Path, home: Path) -> None:
         """Each is one sentence, and exit code 2."""
         path, key = self.export(tabard, tmp_path / "log.jsonl")
         nothing = tmp_path / "nothing"
         nothing.write_text("x\n")
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
         for typed in (
             ("verify", path),
             ("verify", path, "--key", "nonsense"),
@@ -169,13 +203,23 @@ class TestProof:
             ("verify", path, "--key", key, "--known", nothing),
             ("verify", path, "--key", key, "--witness", "nonsense"),
             ("verify", path, "--key", key, "-k", "1"),
-            ("verify", "--key", key),
+            ("verify", "--key", "nonsense"),
+            ("verify", "--known", nothing),
+            ("verify", "--known", path),
+            ("verify", "--witness", key),
+            ("verify", "-k", "1"),
+            ("verify", path, "--key", key, "--known", path),
+            ("verify", path, "--key", key, "--witness", key),
+            ("verify", pipe, "--key", key),
+            ("verify", path, "--key", key, "--known", pipe),
             ("export", "--out", path),
             ("export", "--out", tmp_path / "no" / "such" / "folder"),
             ("export", "--out", tmp_path / "x", "--from", "999"),
             ("export", "--out", tmp_path / "x", "--session", "none"),
             ("checkpoint", "--key", nothing),
             ("checkpoint", "--witness", "nonsense"),
+            ("checkpoint", "--witness", f"http://127.0.0.1:1={key}"),
+            ("checkpoint", "--checkpoints", tmp_path / "no" / "such" / "folder"),
             ("seal", "--every", "0"),
             ("show", "nonsense"),
         ):
@@ -185,7 +229,13 @@ class TestProof:
         assert not (tmp_path / "x").exists()
 
     def test_independent_verifier_as_a_command(
-        self, tabard: Any, call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+        self,
+        tabard: Any,
+        call: str,
+        tmp_path: Path,
+        home: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: Any,
     ) -> None:
         """The second verifier's exit codes and words."""
         path, key = self.export(tabard, tmp_path / "log.jsonl")
@@ -194,6 +244,11 @@ class TestProof:
             ([path, "--key", "x"], 2),
             ([path], 2),
             ([tmp_path / "missing", "--key", key], 2),
+            ([path, "--key", home / "log.vkey"], 0),
+            ([path, "--key", key, "--known", home / "checkpoints.log"], 0),
+            ([path, "--key", key, "--known", path], 2),
+            ([path, "--key", key, "--witness", key], 2),
+            ([path, "--key", key, "-k", "1"], 2),
         ):
             monkeypatch.setattr(sys, "argv", ["verifier", *map(str, typed)])
             assert independent_verifier.main() == code
@@ -321,6 +376,7 @@ class TestPeople:
         assert row["records"] > 0
         answer = tabard("audit", "verify", "--json")
         assert answer.rows[0]["pruned"] == row["pruned"]
+        assert f"{row['pruned']} of them pruned" in tabard("audit", "verify").out
         assert tabard(*typed, "--yes").code == 2
         assert tabard("audit", "prune", "--before", "soon", "--reason", "x").code == 2
 

@@ -19,6 +19,9 @@ GENESIS = "0" * 64
 STEP = 1.0
 """Seconds back that are a step of the clock, and go on record."""
 
+MOST_SESSIONS = 10_000
+"""Sessions a closing record counts at most; it has to stay shorter than the longest line."""
+
 FORMAT = 1
 """The version of the record format, the field `v`."""
 
@@ -35,30 +38,36 @@ class SessionCount:
         session: The session's id.
         writer: The writer whose records are counted; a fork counts anew.
         next: The number of the session's next record.
-        closed: Whether the session has ended on record.
+        ended: Whether its latest record is the one that closes it.
+        closed: Whether there ever was such a record.
     """
 
-    __slots__ = ("__weakref__", "_committed", "closed", "next", "session", "writer")
+    __slots__ = ("__weakref__", "_committed", "closed", "ended", "next", "session", "writer")
 
     def __init__(self, session: str) -> None:
         self.session = session
-        self.writer, self.next, self.closed = "", 0, False
-        self._committed = 0
+        self.writer, self.closed = "", False
+        self._begin("")
 
-    def take(self, writer: str) -> int:
+    def _begin(self, writer: str) -> None:
+        self.writer, self.next, self.ended = writer, 0, False
+        self._committed = (0, False)
+
+    def take(self, writer: str, kind: str) -> int:
         """The number for a record of a writer."""
         if writer != self.writer:
-            self.writer, self.next, self._committed = writer, 0, 0
-        self.next += 1
+            self._begin(writer)
+        self.next, self.ended = self.next + 1, kind == "session.close"
         return self.next - 1
 
     def commit(self) -> None:
         """Keep the numbers taken since the last commit."""
-        self._committed = self.next
+        self._committed = (self.next, self.ended)
+        self.closed = self.closed or self.ended
 
     def rollback(self) -> None:
         """Give the numbers taken since the last commit out again."""
-        self.next = self._committed
+        self.next, self.ended = self._committed
 
 
 class Chain:
@@ -68,7 +77,17 @@ class Chain:
         writer: Random id of this writer: one opened store in one process.
     """
 
-    __slots__ = ("_committed", "_counted", "_latest", "_next", "_open", "_previous", "writer")
+    __slots__ = (
+        "_committed",
+        "_counted",
+        "_late",
+        "_latest",
+        "_next",
+        "_open",
+        "_previous",
+        "_uncounted",
+        "writer",
+    )
 
     def __init__(self) -> None:
         self.writer = os.urandom(8).hex()
@@ -77,6 +96,8 @@ class Chain:
         self._latest = 0.0
         self._counted: list[SessionCount] = []
         self._open: weakref.WeakSet[SessionCount] = weakref.WeakSet()
+        self._late: dict[str, int] = {}
+        self._uncounted = False
 
     @property
     def empty(self) -> bool:
@@ -96,9 +117,16 @@ class Chain:
         return None
 
     @property
-    def open_sessions(self) -> dict[str, int]:
-        """How many records there are of each session that was not closed, as far as one knows."""
-        return {one.session: one.next for one in self._open if not one.closed}
+    def open_sessions(self) -> dict[str, int] | None:
+        """How many records there are of each session whose last one does not close it.
+
+        A session that was dropped without being closed is left out: its last record says that
+        more may have come. One that went on after it was closed (a call in flight ended, one was
+        refused) is always in it, or those records could be hidden behind the closing one. None
+        where there are too many to count in one record.
+        """
+        found = {one.session: one.next for one in self._open if not one.closed} | self._late
+        return None if self._uncounted or len(found) > MOST_SESSIONS else found
 
     def link(
         self, kind: str, fields: str, now: float, count: SessionCount | None = None
@@ -117,7 +145,7 @@ class Chain:
         noise = os.urandom(26).hex()
         number = ""
         if count is not None:
-            number = f'"sn":{count.take(self.writer)},'
+            number = f'"sn":{count.take(self.writer, kind)},'
             self._counted.append(count)
         record_id = _uuid7(now, noise[32:])
         body = (
@@ -135,7 +163,18 @@ class Chain:
         for count in self._counted:
             self._open.add(count)
             count.commit()
+            self._keep_late(count)
         self._counted.clear()
+
+    def _keep_late(self, count: SessionCount) -> None:
+        """Remember a session that goes on after it was closed, whoever forgets it."""
+        if count.ended:
+            self._late.pop(count.session, None)
+        elif count.closed and not self._uncounted:
+            self._late[count.session] = count.next
+            if len(self._late) > MOST_SESSIONS:
+                self._uncounted = True
+                self._late.clear()
 
     def rollback(self) -> None:
         """Forget what was linked since the last commit: those records do not exist."""

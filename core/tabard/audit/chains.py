@@ -7,8 +7,6 @@ from typing import Any
 from tabard.audit.chain import GENESIS
 from tabard.errors import AuditError
 
-_HIDDEN = "hidden"
-
 
 class Chains:
     """The heads of the chains so far.
@@ -77,11 +75,29 @@ class Chains:
 
 
 class SessionTrail:
-    """The records of one session, writer by writer, and whether any can be missing."""
+    """The records of one session, writer by writer, and whether any can be missing.
 
-    def __init__(self, session: str) -> None:
+    The last record of a session by a writer is known from the writer's closing record alone: it
+    counts the sessions whose last record is not their `session.close`. A `session.close` by itself
+    is no end, as a call in flight may end after it.
+
+    Attributes:
+        before: How many records of it, by writer, come before the first that is shown.
+    """
+
+    def __init__(self, session: str, *, from_start: bool = True) -> None:
+        """Begin with nothing.
+
+        Args:
+            session: The session's id.
+            from_start: Whether the log is read from its first entry.
+        """
         self.session = session
+        self.before: dict[str, int] = {}
+        self._from_start = from_start
+        self._opened: set[str] = set()
         self._next: dict[str, int] = {}
+        self._closing: set[str] = set()
         self._ended: set[str] = set()
 
     @property
@@ -95,29 +111,42 @@ class SessionTrail:
         return tuple(writer for writer in self._next if writer not in self._ended)
 
     def follow(self, index: int, fields: dict[str, Any]) -> None:
-        """Count a record of it, or the closing record of a writer.
+        """Count a record of it, or the first or last record of a writer.
 
         Raises:
             AuditError: A record before this one is missing.
         """
-        writer = str(fields.get("w"))
-        if fields.get("type") == "writer.close":
-            told = fields.get("sessions")
-            count = told.get(self.session) if isinstance(told, dict) else None
-            if writer in self._next and count is not None:
-                self._check(index, writer, count)
-                self._ended.add(writer)
-            return
-        if fields.get("session") != self.session:
-            return
-        self._check(index, writer, fields.get("sn"))
+        writer, kind = str(fields.get("w")), fields.get("type")
+        if kind == "writer.open":
+            self._opened.add(writer)
+        elif kind == "writer.close":
+            self._end(index, writer, fields.get("sessions"))
+        elif fields.get("session") == self.session:
+            self._count(index, writer, fields.get("sn"))
+            (self._closing.add if kind == "session.close" else self._closing.discard)(writer)
+
+    def _count(self, index: int, writer: str, number: object) -> None:
+        if writer not in self._next and not self._from_start and writer not in self._opened:
+            if type(number) is not int or number < 0:
+                raise AuditError(f"entry {index} has no number in its session", entry=index)
+            self._next[writer] = number
+            if number:
+                self.before[writer] = number
+        self._check(index, writer, number)
         self._next[writer] = self._next.get(writer, 0) + 1
-        if fields.get("type") == "session.close":
+
+    def _end(self, index: int, writer: str, told: object) -> None:
+        if writer not in self._next or not isinstance(told, dict):
+            return
+        if self.session in told:
+            self._check(index, writer, told[self.session])
+            self._ended.add(writer)
+        elif writer in self._closing:
             self._ended.add(writer)
 
     def _check(self, index: int, writer: str, number: object) -> None:
         expected = self._next.get(writer, 0)
-        if number != expected:
+        if type(number) is not int or number != expected:
             raise AuditError(
                 f"entry {index}: a record of session {self.session} before it is missing "
                 f"(expected number {expected}, found {number!r})",

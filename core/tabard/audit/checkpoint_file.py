@@ -143,7 +143,8 @@ def _read_line(line: bytes, previous: str | None) -> Kept | None:
         facts = json.loads(line)
         kept = Kept(size=facts["size"], note=facts["note"], sealed_at=facts["sealed_at"])
         follows = previous is None or facts["previous"] == previous
-        if follows and type(kept.size) is int and _line(kept, facts["previous"]) == line + b"\n":
+        is_kept = type(kept.size) is type(kept.sealed_at) is int and type(kept.note) is str
+        if follows and is_kept and _line(kept, facts["previous"]) == line + b"\n":
             return kept
     except (ValueError, KeyError, TypeError, RecursionError):
         pass

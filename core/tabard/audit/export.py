@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from tabard.audit.chain import leaf_hash
 from tabard.audit.merkle import Frontier
+from tabard.audit.note import Note, NoteError
 from tabard.audit.sealed import Sealed
 from tabard.errors import AuditError, ConfigurationError
 
 if TYPE_CHECKING:
+    from tabard.audit.note import NoteKey
     from tabard.audit.stored import StoredRecord
     from tabard.store import Store
 
@@ -31,6 +36,7 @@ class Header:
     Attributes:
         start: How many entries of the log come before the first line.
         size: How many entries the checkpoint covers; the last line is this entry.
+        is_part: Whether it was made to end before the log does, and not at the latest checkpoint.
         peaks: The roots of the full subtrees over the entries before, largest first.
         session: The one session that is shown; None shows every record.
         checkpoint: The signed note.
@@ -38,6 +44,7 @@ class Header:
 
     start: int
     size: int
+    is_part: bool = False
     peaks: tuple[bytes, ...]
     session: str | None
     checkpoint: str
@@ -48,6 +55,7 @@ class Header:
             "format": FORMAT,
             "start": self.start,
             "size": self.size,
+            "part": self.is_part,
             "peaks": [peak.hex() for peak in self.peaks],
             "session": self.session,
             "checkpoint": self.checkpoint,
@@ -82,6 +90,8 @@ def export_log(
     first: int = 1,
     last: int | None = None,
     session: str | None = None,
+    key: NoteKey | None = None,
+    kept: str | None = None,
 ) -> Exported:
     """Write sealed entries to a file.
 
@@ -92,43 +102,55 @@ def export_log(
         last: Go on at least to this entry: the export ends at the first checkpoint from there on.
             Default the latest checkpoint.
         session: Show the records of one session only, and the rest by their hashes.
+        key: The log's public key, to see before that the export will hold.
+        kept: A checkpoint from outside the database, which may have been cosigned since; taken in
+            place of the database's where it states the same.
 
     Raises:
         ConfigurationError: There is no checkpoint yet that far, no such session, or no such entry.
-        AuditError: An entry is missing.
+        AuditError: An entry is missing, or is not the one that was sealed.
         StoreError: The log cannot be read.
     """
-    end = _end(store, last)
+    end = _end(store, last, key)
     before = _before(store, first, end)
-    writers = _writers_of(store, session) if session is not None else frozenset[str]()
+    writers = frozenset[str]()
+    if session is not None:
+        writers = _writers_of(store, session, before.size, end.size)
     header = Header(
         start=before.size,
         size=end.size,
+        is_part=last is not None,
         peaks=before.peaks,
         session=session,
-        checkpoint=end.note,
+        checkpoint=_fuller(end.note, kept, key),
     )
     file.write(header.line())
-    shown, position = 0, before.size
+    shown = 0
     for record in _until(store, before.size, end.size):
-        position += 1
-        if record.index != position:
-            raise AuditError(f"entry {position} is missing", entry=position)
+        if record.index != before.size + 1:
+            raise AuditError(f"entry {before.size + 1} is missing", entry=before.size + 1)
         is_shown = session is None or _concerns(record, session, writers)
         file.write(record.body + b"\n" if is_shown else hidden_line(record.leaf))
         shown += is_shown
-    if position != end.size:
-        raise AuditError(f"entry {position + 1} is missing", entry=position + 1)
-    return Exported(start=before.size, size=end.size, shown=shown)
+        before.append(leaf_hash(record.body))
+    if before.size != end.size:
+        raise AuditError(f"entry {before.size + 1} is missing", entry=before.size + 1)
+    if before.root() != end.frontier().root():
+        raise AuditError(
+            "the entries are not those that were sealed; `tabard audit verify` says which"
+        )
+    return Exported(start=header.start, size=end.size, shown=shown)
 
 
-def _end(store: Store, last: int | None) -> Sealed:
+def _end(store: Store, last: int | None, key: NoteKey | None) -> Sealed:
     """The checkpoint an export ends at."""
     try:
         if last is None:
             found = store.latest_checkpoint()
         else:
             found = next((one for one in store.checkpoints() if one.size >= last), None)
+        if found is not None:
+            found.check(() if key is None else (key,))
     except ValueError:
         raise AuditError("a checkpoint was changed in the database") from None
     if found is None:
@@ -137,16 +159,31 @@ def _end(store: Store, last: int | None) -> Sealed:
     return found
 
 
+def _fuller(note: str, kept: str | None, key: NoteKey | None) -> str:
+    """The same checkpoint with more signatures, where one was kept."""
+    if kept is None or key is None:
+        return note
+    try:
+        ours, other = Note.parse(note), Note.parse(kept)
+        fuller = len(other.signatures) > len(ours.signatures)
+        return kept if fuller and ours.text == other.text and other.signed_by(key) == 0 else note
+    except NoteError:
+        return note
+
+
 def _before(store: Store, first: int, end: Sealed) -> Frontier:
     """The tree over the entries before the first one."""
     if not 1 <= first <= end.size:
         raise ConfigurationError(f"no entry {first} among the {end.size} that are sealed")
-    pruned = store.pruned()
-    if pruned is not None and first <= pruned.size:
+    try:
+        pruned = store.pruned()
+        frontier = Frontier() if pruned is None else pruned.frontier()
+    except ValueError:
+        raise AuditError("a checkpoint was changed in the database") from None
+    if first <= frontier.size:
         if first > 1:
-            raise ConfigurationError(f"the entries up to {pruned.size} were pruned")
-        return pruned.frontier()
-    frontier = Frontier() if pruned is None else pruned.frontier()
+            raise ConfigurationError(f"the entries up to {frontier.size} were pruned")
+        return frontier
     for leaf in store.leaves(after=frontier.size, until=first - 1):
         frontier.append(leaf)
     return frontier
@@ -159,16 +196,21 @@ def _until(store: Store, after: int, last: int) -> Iterator[StoredRecord]:
         yield record
 
 
-def _writers_of(store: Store, session: str) -> frozenset[str]:
-    """The writers that have records of a session."""
-    found = {
-        str(fields.get("w"))
+def _writers_of(store: Store, session: str, after: int, last: int) -> frozenset[str]:
+    """The writers that have records of a session among the entries up to the last one."""
+    ours = [
+        (record.index, str(fields.get("w")))
         for record in store.stored_records(holding=session)
         if (fields := record.parse()).get("session") == session
-    }
-    if not found:
+    ]
+    found = frozenset(writer for index, writer in ours if after < index <= last)
+    if not ours:
         raise ConfigurationError(f"no session {session} in the log")
-    return frozenset(found)
+    if not found:
+        raise ConfigurationError(
+            f"no record of session {session} among the entries {after + 1} to {last}"
+        )
+    return found
 
 
 def _concerns(record: StoredRecord, session: str, writers: frozenset[str]) -> bool:
@@ -194,3 +236,22 @@ def open_export(path: str | os.PathLike[str]) -> BinaryIO:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise ConfigurationError(f"{path}: cannot be written: {reason}") from None
+
+
+@contextmanager
+def new_export(path: Path) -> Iterator[BinaryIO]:
+    """A new file for an export, of which nothing is left when it cannot be finished.
+
+    Raises:
+        ConfigurationError: There is one already, or it cannot be written.
+    """
+    file = open_export(path)
+    try:
+        with file:
+            yield file
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise ConfigurationError(f"{path}: cannot be written: {error.strerror}") from None
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from tabard.audit.chain import leaf_hash
 from tabard.audit.chains import Chains, SessionTrail
-from tabard.audit.checkpoint import SignedCheckpoint, open_checkpoint
+from tabard.audit.checkpoint import SignedCheckpoint
+from tabard.audit.evidence import Earlier, Evidence, earlier_limits, owner_limits
 from tabard.audit.export import FORMAT, Header
 from tabard.audit.merkle import Frontier
-from tabard.audit.note import NoteError, NoteKey
 from tabard.audit.stored import parse_record
 from tabard.errors import AuditError, ConfigurationError
 
@@ -22,6 +23,8 @@ MAX_LINE = 1_048_576
 """Bytes of the longest line that is read."""
 
 _HIDDEN = re.compile(rb'\{"leaf":"([0-9a-f]{64})"\}')
+_BEGINNING = b'{"format":"' + FORMAT.encode() + b'",'
+_TYPES = {"start": int, "size": int, "part": bool, "peaks": list, "checkpoint": str}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,8 @@ class ExportVerification:
     Attributes:
         start: How many entries of the log come before the export.
         size: How many entries the checkpoint covers: the export goes from `start + 1` to here.
+        is_part: Whether it was made to end before the log does, so that a later checkpoint shows
+            no rollback.
         records: How many of them are shown.
         session: The one session that is shown, or None.
         writers: How many processes wrote what is shown.
@@ -41,6 +46,7 @@ class ExportVerification:
 
     start: int
     size: int
+    is_part: bool
     records: int
     session: str | None
     writers: int
@@ -68,24 +74,27 @@ def verify_export(
 
     Raises:
         AuditError: It does not hold, naming the entry where that is known.
-        ConfigurationError: The file is no export, a key is none, or an earlier checkpoint cannot
-            be compared with it.
+        ConfigurationError: The file is no export, a key is none, or an earlier checkpoint does not
+            hold or is of another log.
     """
-    log_keys, witness_keys = _read_keys(keys), _read_keys(witnesses)
-    if not log_keys:
+    given = Evidence.read(keys=keys, known=known, witnesses=witnesses, quorum=quorum)
+    if not given.keys:
         raise ConfigurationError("give the log's verifier key: without it nothing is proven")
-    needed = len(witness_keys) if quorum is None else quorum
-    if not 0 <= needed <= len(witness_keys):
-        raise ConfigurationError(f"{needed} of {len(witness_keys)} witnesses cannot be asked for")
     try:
-        with open(path, "rb") as file:
+        with _open(path) as file:
             header = _read_header(file, path)
-            signed = _open(header, log_keys, witness_keys)
-            if len(signed.witnesses) < needed:
+            signed = given.open(header.checkpoint)
+            if signed.checkpoint.size != header.size:
                 raise AuditError(
-                    f"{len(signed.witnesses)} witnesses have cosigned the checkpoint, not {needed}"
+                    f"the checkpoint covers {signed.checkpoint.size} entries, and the export "
+                    f"claims {header.size}"
                 )
-            earlier = _earlier(known, log_keys, header, signed)
+            earlier = given.earlier(
+                signed.checkpoint.origin,
+                start=header.start,
+                size=header.size,
+                is_part=header.is_part,
+            )
             return _Reading(header, signed, earlier).verify(_lines(file))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
@@ -95,13 +104,17 @@ def verify_export(
 class _Reading:
     """One pass over the lines of an export."""
 
-    def __init__(self, header: Header, signed: SignedCheckpoint, earlier: dict[int, bytes]) -> None:
+    def __init__(self, header: Header, signed: SignedCheckpoint, earlier: Earlier) -> None:
         self._header = header
         self._signed = signed
         self._earlier = earlier
         self._frontier = Frontier(header.start, header.peaks)
         self._chains = Chains(from_start=header.start == 0, partial=header.session is not None)
-        self._trail = None if header.session is None else SessionTrail(header.session)
+        self._trail = (
+            None
+            if header.session is None
+            else SessionTrail(header.session, from_start=header.start == 0)
+        )
         self._records = 0
 
     def verify(self, lines: Iterable[bytes]) -> ExportVerification:
@@ -111,7 +124,7 @@ class _Reading:
             if self._frontier.size == self._header.size:
                 raise AuditError("there are lines after the last entry")
             self._read(line)
-            if self._frontier.size in self._earlier:
+            if self._frontier.size in self._earlier.roots:
                 self._compare()
         size, expected = self._frontier.size, self._header.size
         if size != expected:
@@ -127,8 +140,8 @@ class _Reading:
 
     def _read(self, line: bytes) -> None:
         index = self._frontier.size + 1
-        hidden = _HIDDEN.fullmatch(line)
-        if hidden and self._trail is not None:
+        hidden = None if self._trail is None else _HIDDEN.fullmatch(line)
+        if hidden is not None:
             leaf = bytes.fromhex(hidden[1].decode())
             self._chains.hide(leaf.hex())
         else:
@@ -141,7 +154,7 @@ class _Reading:
         self._frontier.append(leaf)
 
     def _compare(self) -> None:
-        root = self._earlier.get(self._frontier.size)
+        root = self._earlier.roots.get(self._frontier.size)
         if root is not None and root != self._frontier.root():
             raise AuditError(
                 f"the log was rewritten: its first {self._frontier.size} entries are not those "
@@ -152,122 +165,88 @@ class _Reading:
         return ExportVerification(
             start=self._header.start,
             size=self._header.size,
+            is_part=self._header.is_part,
             records=self._records,
             session=self._header.session,
             writers=len(self._chains.heads),
             checkpoint=self._signed,
-            known=tuple(sorted(self._earlier)),
+            known=tuple(sorted(self._earlier.roots)),
             not_proven=tuple(self._limits()),
         )
 
     def _limits(self) -> Iterator[str]:
-        signed, header = self._signed, self._header
-        yield f"What came after entry {header.size}: it is not in this export."
-        if not signed.witnesses and not any(self._earlier):
-            yield (
-                "That whoever holds the log's key did not rewrite it or roll it back: "
-                "give an earlier checkpoint (--known) or a witness's key (--witness)."
-            )
-        elif not signed.witnesses and max(self._earlier) < header.size:
-            yield (
-                f"That nothing after entry {max(self._earlier)} was rewritten by whoever holds "
-                "the log's key."
-            )
+        signed, start, size = self._signed, self._header.start, self._header.size
+        yield f"What came after entry {size}, or whether anything did: it is not in this export."
+        vouched = size if signed.witnesses else self._earlier.vouched
+        yield from owner_limits(vouched, size=size, owner="whoever holds the log's key")
+        yield from earlier_limits(self._earlier, start=start, size=size)
         if signed.unknown:
             names = ", ".join(signed.unknown)
             yield f"The signatures of {names}: no key of theirs was given."
-        if header.start:
-            yield f"What is in the first {header.start} entries: they are not in this export."
-        if self._trail is None:
-            for writer in self._chains.open_writers:
-                yield (
-                    f"That writer {writer} has ended as it should: it has no closing entry yet "
-                    "(it runs on, crashed, or its end is not in this export)."
-                )
-        else:
-            yield (
-                f"That no forked process went on with session {header.session}: its records "
-                "would be in a chain of their own."
-            )
-            for writer in self._trail.unended:
-                yield (
-                    f"That session {header.session} has no further record by writer {writer}: "
-                    "neither the session nor the writer was closed within this export."
-                )
+        if start:
+            yield f"What is in the first {start} entries: they are not in this export."
+        yield from self._writer_limits() if self._trail is None else _session_limits(self._trail)
         yield "That the times of the entries are right: they are the clock of the one who wrote."
 
+    def _writer_limits(self) -> Iterator[str]:
+        for writer in self._chains.open_writers:
+            yield (
+                f"That writer {writer} has ended as it should: it has no closing entry yet "
+                "(it runs on, crashed, or its end is not in this export)."
+            )
 
-def _read_keys(texts: Sequence[str]) -> list[NoteKey]:
-    try:
-        return [NoteKey.parse(text.strip()) for text in texts]
-    except NoteError as error:
-        raise ConfigurationError(str(error)) from None
 
-
-def _open(
-    header: Header, keys: Sequence[NoteKey], witnesses: Sequence[NoteKey]
-) -> SignedCheckpoint:
-    try:
-        signed = open_checkpoint(header.checkpoint, keys, witnesses)
-    except NoteError as error:
-        raise AuditError(f"the checkpoint does not hold: {error}") from None
-    if signed.checkpoint.size != header.size:
-        raise AuditError(
-            f"the checkpoint covers {signed.checkpoint.size} entries, and the export claims "
-            f"{header.size}"
+def _session_limits(trail: SessionTrail) -> Iterator[str]:
+    yield (
+        f"That no forked process went on with session {trail.session}: its records "
+        "would be in a chain of their own."
+    )
+    for writer, number in trail.before.items():
+        yield (
+            f"What the first {number} records of session {trail.session} by writer {writer} are: "
+            "they are not in this export."
         )
-    return signed
+    for writer in trail.unended:
+        yield (
+            f"That session {trail.session} has no further record by writer {writer}: "
+            "no closing entry of that writer in this export counts them."
+        )
 
 
-def _earlier(
-    notes: Sequence[str], keys: Sequence[NoteKey], header: Header, signed: SignedCheckpoint
-) -> dict[int, bytes]:
-    """The roots of earlier checkpoints by size."""
-    found: dict[int, bytes] = {}
-    for note in notes:
-        try:
-            one = open_checkpoint(note, keys).checkpoint
-        except NoteError as error:
-            raise ConfigurationError(f"an earlier checkpoint does not hold: {error}") from None
-        if one.origin != signed.checkpoint.origin:
-            raise ConfigurationError("an earlier checkpoint is of another log")
-        if one.size > header.size:
-            raise AuditError(
-                f"the log was rolled back, or the export is an old one: an earlier checkpoint "
-                f"covers {one.size} entries, and this one {header.size}"
-            )
-        if one.size < header.start:
-            raise ConfigurationError(
-                f"an earlier checkpoint covers {one.size} entries, and the export begins after "
-                f"{header.start}: they cannot be compared"
-            )
-        if found.setdefault(one.size, one.root) != one.root:
-            raise AuditError(f"two checkpoints of {one.size} entries contradict each other")
-    return found
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file to read; what is none (a pipe, say) could keep one waiting for ever.
+
+    Raises:
+        ConfigurationError: It is no file.
+        OSError: It cannot be read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ConfigurationError(f"{path}: cannot be read: not a file")
+    return open(path, "rb")
 
 
 def _read_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
     line = file.readline(MAX_LINE + 1)
+    if not line.startswith(_BEGINNING):
+        raise ConfigurationError(f"{path}: no export of a tabard log ({FORMAT})")
     try:
         facts = json.loads(line)
-        if facts["format"] != FORMAT:
-            raise ValueError("another format")
+        if any(type(facts[name]) is not kind for name, kind in _TYPES.items()):
+            raise ValueError("another type")
+        if not isinstance(facts["session"], str | None):
+            raise ValueError("another type")
         header = Header(
             start=facts["start"],
             size=facts["size"],
+            is_part=facts["part"],
             peaks=tuple(bytes.fromhex(peak) for peak in facts["peaks"]),
             session=facts["session"],
             checkpoint=facts["checkpoint"],
         )
         Frontier(header.start, header.peaks)
-        if type(header.start) is not int or type(header.size) is not int:
-            raise ValueError("not numbers")
-        if header.session is not None and type(header.session) is not str:
-            raise ValueError("not a session")
-        spelling = header.line()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ConfigurationError(f"{path}: no export of a tabard log ({FORMAT})") from None
-    if spelling != line:
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise AuditError("the first line was changed: it is no beginning of an export") from None
+    if header.line() != line:
         raise AuditError("the first line was changed: it is not spelled as tabard spells it")
     return header
 

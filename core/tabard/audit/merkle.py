@@ -57,12 +57,12 @@ class Frontier:
 
     def append(self, leaf: bytes) -> None:
         """Add the hash of the next leaf."""
-        size, node = self.size, leaf
-        while size & 1:
-            node = node_hash(self._peaks.pop(), node)
-            size >>= 1
-        self._peaks.append(node)
+        size, node, peaks = self.size, leaf, self._peaks
         self.size += 1
+        while size & 1:
+            node = node_hash(peaks.pop(), node)
+            size >>= 1
+        peaks.append(node)
 
     def root(self) -> bytes:
         """The hash of the whole tree."""

@@ -22,6 +22,7 @@ PLAIN = 0x01
 COSIGNATURE = 0x04
 MAX_NOTE = 1_000_000
 MAX_SIGNATURES = 100
+_NO_TEXT = re.compile(r"[\x00-\x09\x0b-\x1f\ud800-\udfff]")
 _NAME = re.compile(r"[^\s+]+")
 _SIGNATURE = "\N{EM DASH} "
 
@@ -145,7 +146,7 @@ class Note:
         Raises:
             NoteError: It is none.
         """
-        if len(note) > MAX_NOTE or any(ord(one) < 0x20 and one != "\n" for one in note):
+        if len(note) > MAX_NOTE or _NO_TEXT.search(note):
             raise NoteError("a note is text without control characters, of at most 1 MB")
         text, gap, tail = note.rpartition("\n\n")
         if not gap or not text or not tail.endswith("\n"):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tabard.audit.checkpoint import Checkpoint, open_checkpoint
 from tabard.audit.checkpoint_file import CheckpointFile, Kept
 from tabard.audit.merkle import Frontier
-from tabard.audit.note import NoteError, NoteSigner
+from tabard.audit.note import Note, NoteError, NoteKey, NoteSigner
 from tabard.audit.sealed import Sealed
 from tabard.clock import Clock, read_clock
 from tabard.errors import AuditError, StoreError
@@ -32,6 +32,7 @@ class Sealer:
         signer: NoteSigner,
         file: CheckpointFile,
         *,
+        copy: CheckpointFile | None = None,
         witnesses: Sequence[WitnessAddress] = (),
         clock: Clock,
     ) -> None:
@@ -40,14 +41,15 @@ class Sealer:
         Args:
             store: Where the log is.
             signer: The log's key; its name is the log's origin.
-            file: Where checkpoints go besides the database.
+            file: Where checkpoints go besides the database; best where its writers cannot reach.
+            copy: A second such file, for those who verify beside the database.
             witnesses: Who has to cosign a checkpoint before it counts.
             clock: Returns POSIX seconds.
         """
-        self._witnesses = tuple(witnesses)
+        self._witnesses = tuple({one.key.public: one for one in witnesses}.values())
         self._store = store
         self._signer = signer
-        self._file = file
+        self._files = (file,) if copy is None else (file, copy)
         self._clock = clock
         self._seen: dict[str, int] = {}
 
@@ -55,44 +57,69 @@ class Sealer:
         """Seal every record there is now.
 
         Returns:
-            The latest checkpoint: a new one where there was something to seal; None for an empty
-            log.
+            The latest checkpoint, cosigned by every witness: a new one where there was something
+            to seal; None for an empty log.
 
         Raises:
-            AuditError: The log is not the one that was sealed before.
-            StoreError: The log or the file cannot be read or written.
+            AuditError: The log is not the one that was sealed before, or a witness has seen
+                another one.
+            StoreError: The log or the file cannot be read or written, or a witness is away.
         """
-        with self._file.locked():
+        with self._files[0].locked():
             before = self._before()
             _, count = self._store.extent()
             if before is not None and count <= before.size:
-                return before
+                return before if self._is_cosigned(before) else self._cosign_again(before)
             frontier = Frontier() if before is None else before.frontier()
             for leaf in self._store.leaves(after=frontier.size, until=count):
                 frontier.append(leaf)
             if frontier.size != count:
                 raise AuditError(f"entry {frontier.size + 1} is missing", entry=frontier.size + 1)
-            return self._sign(frontier) if count else None
+            return self._add(frontier) if count else None
+
+    def _add(self, frontier: Frontier) -> Sealed:
+        """Sign and keep a new checkpoint."""
+        sealed = self._sign(frontier)
+        # Outside first: what the file does not know, nobody has been told.
+        self._keep(sealed)
+        with self._store.transaction(sealed.sealed_at) as transaction:
+            transaction.add_checkpoint(sealed)
+        return sealed
+
+    def _cosign_again(self, before: Sealed) -> Sealed:
+        """The same checkpoint once more, for witnesses that were not asked at the time.
+
+        It is kept in the files only: the database's row is never changed.
+        """
+        sealed = self._sign(before.frontier())
+        self._keep(sealed)
+        return sealed
 
     def _sign(self, frontier: Frontier) -> Sealed:
-        now = read_clock(self._clock)
         checkpoint = Checkpoint(
             origin=self._signer.key.name, size=frontier.size, root=frontier.root()
         )
         note = checkpoint.sign(self._signer)
         # Each of them sees the log's own signature only, so that none depends on another.
         lines = [self._cosignature(one, note, frontier.size) for one in self._witnesses]
-        sealed = Sealed(
+        return Sealed(
             size=frontier.size,
             note=note + "".join(lines),
             peaks=frontier.peaks,
-            sealed_at=int(now),
+            sealed_at=int(read_clock(self._clock)),
         )
-        # Outside first: what the file does not know, nobody has been told.
-        self._file.append(Kept(size=sealed.size, note=sealed.note, sealed_at=sealed.sealed_at))
-        with self._store.transaction(now) as transaction:
-            transaction.add_checkpoint(sealed)
-        return sealed
+
+    def _keep(self, sealed: Sealed) -> None:
+        kept = Kept(size=sealed.size, note=sealed.note, sealed_at=sealed.sealed_at)
+        first, *copies = self._files
+        first.append(kept)
+        for file in copies:
+            with file.locked():
+                file.append(kept)
+
+    def _is_cosigned(self, sealed: Sealed) -> bool:
+        note = Note.parse(sealed.note)
+        return all(_has_signed(one.key, note) for one in self._witnesses)
 
     def _cosignature(self, witness: WitnessAddress, note: str, size: int) -> str:
         """A witness's line under a checkpoint, from wherever it has seen the log last."""
@@ -128,10 +155,10 @@ class Sealer:
     def _before(self) -> Sealed | None:
         """The last checkpoint, once it is certain that the log still goes on from it."""
         latest = self._latest()
-        last = self._file.last()
-        if last is None or (latest is not None and latest.size >= last.size):
+        last = self._last_kept()
+        if last is None or (latest is not None and latest.size > last.size):
             return latest
-        # The database knows less than we have signed: a crash in between, or a rollback.
+        # The database may know less than we have signed: a crash in between, or a rollback.
         _, count = self._store.extent()
         if count < last.size:
             raise AuditError(
@@ -143,9 +170,18 @@ class Sealer:
             frontier.append(leaf)
         if self._root_of(last.note) != frontier.root():
             raise AuditError(f"the log was rewritten: its first {last.size} entries are others")
-        return Sealed(
+        found = Sealed(
             size=last.size, note=last.note, peaks=frontier.peaks, sealed_at=last.sealed_at
         )
+        if latest is None or latest.size < found.size:
+            with self._store.transaction(found.sealed_at) as transaction:
+                transaction.add_checkpoint(found)
+        return found
+
+    def _last_kept(self) -> Kept | None:
+        """What covers most of all that we have signed: the files can tell on each other."""
+        found = [last for file in self._files if (last := file.last()) is not None]
+        return max(found, key=lambda kept: kept.size, default=None)
 
     def _latest(self) -> Sealed | None:
         """The database's last checkpoint, which we have signed, and its peaks."""
@@ -162,3 +198,10 @@ class Sealer:
             return open_checkpoint(note, [self._signer.key]).checkpoint.root
         except NoteError as error:
             raise AuditError(f"a checkpoint is not ours: {error}") from None
+
+
+def _has_signed(key: NoteKey, note: Note) -> bool:
+    try:
+        return note.signed_by(key) is not None
+    except NoteError:  # a line in its name that does not hold
+        return False

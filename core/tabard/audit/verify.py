@@ -5,16 +5,18 @@ What that alone cannot show is listed in every answer (`Verification.not_proven`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol
 
 from tabard.audit.chain import leaf_hash
 from tabard.audit.chains import Chains
-from tabard.audit.checkpoint import Checkpoint, open_checkpoint
+from tabard.audit.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
+from tabard.audit.evidence import Evidence
+from tabard.audit.log_limits import history_limits, pruning_limits, seal_limits
 from tabard.audit.merkle import Frontier
-from tabard.audit.note import Note, NoteError, NoteKey
+from tabard.audit.note import Note, NoteError
 from tabard.audit.sealed import Sealed
 from tabard.audit.stored import StoredRecord
 from tabard.errors import AuditError
@@ -28,6 +30,9 @@ class Log(Protocol):
 
     def extent(self) -> tuple[int, int]:
         """How many entries were ever written, and the index of the last one that is there."""
+
+    def first_index(self) -> int | None:
+        """The lowest index there is."""
 
     def checkpoints(self) -> list[Sealed]:
         """Every checkpoint, the one that covers least first."""
@@ -46,6 +51,8 @@ class Verification:
         sealed: How many the latest checkpoint covers.
         writers: How many processes (opened stores) wrote them.
         open_writers: Writers without a closing entry: still running, or ended without warning.
+        witnesses: Who has cosigned the latest checkpoint.
+        known: The sizes of the earlier checkpoints it was compared with.
         not_proven: What this check could not show, one sentence each.
     """
 
@@ -54,59 +61,84 @@ class Verification:
     sealed: int
     writers: int
     open_writers: tuple[str, ...]
+    witnesses: tuple[str, ...] = ()
+    known: tuple[int, ...] = ()
     not_proven: tuple[str, ...]
 
 
-_UNSEALED = (
-    "That nobody with write access to the database rewrote the log {span}: "
-    "no checkpoint outside of it covers that."
+_TIMES = "That the times of the entries are right: they are the clock of the one who wrote."
+_ONE_PIECE = (
+    "That these are the records that were written: they are of one piece, and nobody's signature "
+    "was looked at."
 )
-_UNSIGNED = "That the checkpoints are the sealer's: no key was given to check their signatures."
 
 
 def verify_log(
-    log: Log, *, keys: Sequence[NoteKey] = (), outside: Iterable[str] = ()
+    log: Log, *, given: Evidence | None = None, outside: Iterable[str] = ()
 ) -> Verification:
     """Verify a store's log as it is now; entries written meanwhile are left for the next time.
 
     Args:
         log: The store.
-        keys: The keys that sign its checkpoints; without one their signatures are not looked at.
+        given: The keys that sign its checkpoints, without which their signatures are not looked
+            at; checkpoints from earlier on; and witnesses.
         outside: Signed checkpoints that were kept outside of the database.
 
     Raises:
         AuditError: Naming the first entry that was changed, removed, inserted or moved.
+        ConfigurationError: An earlier checkpoint does not hold, or is of another log.
         StoreError: The log cannot be read.
     """
+    given = given or Evidence()
+    count, pruned = _extent(log)
+    kept = list(dict.fromkeys(outside))
+    heads, signed = _heads([*_sealed_notes(log), *kept], given, count)
+    origin = signed.checkpoint.origin if signed else next((k.name for k in given.keys), "")
+    earlier = given.earlier(origin, start=pruned.size, size=count)
+    records = takewhile(lambda record: record.index <= count, log.stored_records())
+    reading = _Reading(pruned, [heads, earlier.roots])
+    reading.read(records, count)
+    outer = max((Checkpoint.parse(Note.parse(note).text).size for note in kept), default=0)
+    witnesses = () if signed is None else tuple(name for name, _ in signed.witnesses)
+    sealed = max(heads, default=0)
+    vouched = max(earlier.vouched, sealed if witnesses else 0)
+    return replace(
+        reading.conclude(),
+        sealed=sealed,
+        witnesses=witnesses,
+        known=tuple(sorted(earlier.roots)),
+        not_proven=(
+            *history_limits(pruned.size, count, vouched, earlier),
+            *seal_limits(count, outer, signed, unsigned=bool(heads) and not given.keys),
+            *pruning_limits(pruned.size, reading.pruning, sealed),
+            _TIMES,
+        ),
+    )
+
+
+def _extent(log: Log) -> tuple[int, Frontier]:
+    """How many entries there have to be, and the tree over those that were pruned."""
     count, last = log.extent()
     if last > count:
         raise AuditError(f"entry {count + 1} was never written by tabard", entry=count + 1)
+    first = log.first_index()
+    if first is not None and first < 1:
+        raise AuditError(f"entry {first} was never written by tabard", entry=first)
     try:
-        notes = [sealed.note for sealed in log.checkpoints()]
         pruned = log.pruned()
-        start = Frontier() if pruned is None else pruned.frontier()
+        return count, Frontier() if pruned is None else pruned.frontier()
     except ValueError:
         raise AuditError("a checkpoint was changed in the database") from None
-    kept = set(outside)
-    heads = _heads([*notes, *kept], keys, count)
-    records = takewhile(lambda record: record.index <= count, log.stored_records())
-    found = verify_records(records, count=count, start=start, heads=heads)
-    sealed = max(heads, default=0)
-    trusted = max((Checkpoint.parse(Note.parse(note).text).size for note in kept), default=0)
-    limits = list(found.not_proven)
-    if trusted < count:
-        span = f"from entry {trusted + 1} to its end" if trusted else "from some entry to its end"
-        limits.append(_UNSEALED.format(span=span))
-    if heads and not keys:
-        limits.append(_UNSIGNED)
-    return Verification(
-        records=found.records,
-        pruned=0 if pruned is None else pruned.size,
-        sealed=sealed,
-        writers=found.writers,
-        open_writers=found.open_writers,
-        not_proven=tuple(limits),
-    )
+
+
+def _sealed_notes(log: Log) -> Iterator[str]:
+    """The checkpoints in the database, each of which fits what is kept beside it."""
+    try:
+        for sealed in log.checkpoints():
+            sealed.check()
+            yield sealed.note
+    except ValueError:
+        raise AuditError("a checkpoint was changed in the database") from None
 
 
 def verify_records(
@@ -121,66 +153,106 @@ def verify_records(
     Args:
         records: Every stored entry, in order.
         count: How many entries the store says it ever took.
-        start: The tree over the entries that were pruned.
+        start: The tree over the entries that were pruned; a record has to say that they were.
         heads: Roots that checkpoints state, by the number of entries they cover.
 
     Raises:
         AuditError: Naming the first entry that was changed, removed, inserted or moved.
     """
-    frontier = Frontier() if start is None else start
-    pruned, wanted = frontier.size, heads or {}
-    chains = Chains(from_start=pruned == 0)
-    _check_head(frontier, wanted)
-    for record in records:
-        if record.index != frontier.size + 1:
-            raise AuditError(f"entry {frontier.size + 1} is missing", entry=frontier.size + 1)
+    reading = _Reading(start or Frontier(), [heads or {}])
+    reading.read(records, count)
+    return reading.conclude()
+
+
+class _Reading:
+    """One pass over the entries of a log.
+
+    Attributes:
+        pruning: The entry that says that what is gone was pruned, or None.
+    """
+
+    def __init__(self, start: Frontier, heads: list[dict[int, bytes]]) -> None:
+        self._pruned = start.size
+        self._frontier = Frontier(start.size, start.peaks)
+        self._heads = heads
+        self._sizes = frozenset().union(*heads)
+        self._chains = Chains(from_start=start.size == 0)
+        self.pruning: int | None = None
+
+    def read(self, records: Iterable[StoredRecord], count: int) -> None:
+        """Read every entry, and see that there are as many as there have to be."""
+        self._compare()
+        for record in records:
+            self._follow(record)
+            if self._frontier.size in self._sizes:
+                self._compare()
+        size = self._frontier.size
+        if size != count:
+            raise AuditError(
+                f"entry {size + 1} is missing: the log ends at {size}, and {count} were written",
+                entry=size + 1,
+            )
+        if self._pruned and self.pruning is None:
+            raise AuditError(
+                f"the first {self._pruned} entries are missing: no record says that they were "
+                "pruned",
+                entry=1,
+            )
+
+    def _follow(self, record: StoredRecord) -> None:
+        index = self._frontier.size + 1
+        if record.index != index:
+            raise AuditError(f"entry {index} is missing", entry=index)
         if leaf_hash(record.body) != record.leaf:
             raise AuditError(
-                f"entry {record.index} was changed: its bytes do not match its hash",
-                entry=record.index,
+                f"entry {index} was changed: its bytes do not match its hash", entry=index
             )
-        chains.follow(record.index, record.leaf.hex(), record.parse())
-        frontier.append(record.leaf)
-        if frontier.size in wanted:
-            _check_head(frontier, wanted)
-    if frontier.size != count:
-        raise AuditError(
-            f"entry {frontier.size + 1} is missing: the log ends at {frontier.size}, "
-            f"and {count} were written",
-            entry=frontier.size + 1,
+        fields = record.parse()
+        self._chains.follow(index, record.leaf.hex(), fields)
+        self._frontier.append(record.leaf)
+        if self._pruned and self.pruning is None and fields.get("type") == "log.pruned":
+            facts = fields.get("pruned")
+            if isinstance(facts, dict) and facts.get("size") == self._pruned:
+                self.pruning = index
+
+    def _compare(self) -> None:
+        size = self._frontier.size
+        for heads in self._heads:
+            if heads.get(size, root := self._frontier.root()) != root:
+                raise AuditError(
+                    f"an entry up to {size} is not the one that was sealed: "
+                    "the checkpoint states another root",
+                    entry=size or None,
+                )
+
+    def conclude(self) -> Verification:
+        """What the pass alone has shown."""
+        return Verification(
+            records=self._frontier.size - self._pruned,
+            pruned=self._pruned,
+            sealed=0,
+            writers=len(self._chains.heads),
+            open_writers=self._chains.open_writers,
+            not_proven=(_ONE_PIECE,),
         )
-    return Verification(
-        records=frontier.size - pruned,
-        pruned=pruned,
-        sealed=0,
-        writers=len(chains.heads),
-        open_writers=chains.open_writers,
-        not_proven=(),
-    )
 
 
-def _check_head(frontier: Frontier, wanted: dict[int, bytes]) -> None:
-    if frontier.size in wanted and wanted[frontier.size] != frontier.root():
-        raise AuditError(
-            f"an entry up to {frontier.size} is not the one that was sealed: "
-            "the checkpoint states another root",
-            entry=frontier.size or None,
-        )
-
-
-def _heads(notes: Iterable[str], keys: Sequence[NoteKey], count: int) -> dict[int, bytes]:
-    """The roots checkpoints state, by size.
+def _heads(
+    notes: Iterable[str], given: Evidence, count: int
+) -> tuple[dict[int, bytes], SignedCheckpoint | None]:
+    """The roots checkpoints state, by size, and the one that covers most, by whom it is signed.
 
     Raises:
-        AuditError: A checkpoint is not the sealer's, two contradict each other, or one covers more
-            than there is.
+        AuditError: A checkpoint is not the sealer's, two contradict each other, one covers more
+            than there is, or too few witnesses have cosigned the last one.
     """
     heads: dict[int, bytes] = {}
+    latest: dict[str, int] = {}
     for note in dict.fromkeys(notes):
         try:
             head = (
-                open_checkpoint(note, keys).checkpoint
-                if keys
+                open_checkpoint(note, given.keys).checkpoint
+                if given.keys
                 else Checkpoint.parse(Note.parse(note).text)
             )
         except NoteError as error:
@@ -193,4 +265,17 @@ def _heads(notes: Iterable[str], keys: Sequence[NoteKey], count: int) -> dict[in
             )
         if heads.setdefault(head.size, head.root) != head.root:
             raise AuditError(f"two checkpoints of {head.size} entries contradict each other")
-    return heads
+        latest[note] = head.size
+    return heads, _latest([note for note in latest if latest[note] == max(heads)], given)
+
+
+def _latest(notes: list[str], given: Evidence) -> SignedCheckpoint | None:
+    """The checkpoint that covers most, in the copy that most witnesses have cosigned."""
+    if not given.keys:
+        return None
+    if not notes:
+        if given.quorum:
+            raise AuditError("no witness has cosigned anything: there is no checkpoint")
+        return None
+    fullest = max(notes, key=lambda note: len(Note.parse(note).signatures))
+    return given.open(fullest)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 
 from tabard.audit.merkle import Frontier, grown_from, prove_consistency
-from tabard.audit.note import Note, NoteError, NoteKey
+from tabard.audit.note import COSIGNATURE, Note, NoteError, NoteKey
 from tabard.audit.witness import Request
-from tabard.errors import ConfigurationError, StoreError
+from tabard.errors import AuditError, ConfigurationError, StoreError
 
 TIMEOUT = 10.0
 """Seconds a witness may take."""
 
 _MAX_ANSWER = 65_536
+_SIZE = re.compile(r"(0|[1-9][0-9]{0,19})\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,12 @@ class WitnessAddress:
         if not url.startswith(("http://", "https://")):
             raise ConfigurationError("expected a witness as URL=VERIFIER-KEY")
         try:
-            return cls(url.rstrip("/"), NoteKey.parse(vkey))
+            key = NoteKey.parse(vkey)
         except NoteError as error:
             raise ConfigurationError(f"a witness: {error}") from None
+        if key.algorithm != COSIGNATURE:
+            raise ConfigurationError(f"a witness: {key.name} is the key of a log, not of a witness")
+        return cls(url.rstrip("/"), key)
 
 
 class Grown:
@@ -67,26 +73,42 @@ def ask_witness(witness: WitnessAddress, note: str, grown: Grown) -> int | str:
         The cosignature's line; or the size the witness has seen, where it is another one.
 
     Raises:
+        AuditError: It has seen another log of this name.
         StoreError: It cannot be reached, refuses, or its answer does not hold.
     """
-    body = str(Request(old=grown.size, proof=grown.proof, note=note))
+    name = witness.key.name
+    try:
+        status, kind, text = _post(
+            witness, str(Request(old=grown.size, proof=grown.proof, note=note))
+        )
+    except (OSError, ValueError, HTTPException) as error:
+        raise StoreError(f"the witness {name} cannot be reached: {type(error).__name__}") from None
+    if status == 200:
+        return _checked(witness, note, text)
+    seen = _SIZE.fullmatch(text)
+    if status == 409 and kind == "text/x.tlog.size" and seen and int(seen[1]) != grown.size:
+        return int(seen[1])
+    # It knows us at this very size (409), or what we were then (422), and that is not in the log.
+    if grown.size and (status == 422 or (status == 409 and seen)):
+        raise AuditError(
+            f"the log may have been rewritten: the witness {name} refuses the checkpoint "
+            f"({status}), as it does not go on from the {grown.size} entries it has seen"
+        )
+    raise StoreError(f"the witness {name} refuses the checkpoint ({status})")
+
+
+def _post(witness: WitnessAddress, body: str) -> tuple[int, str, str]:
+    """Its answer: the status, the content type, and the text."""
     request = urllib.request.Request(  # noqa: S310  the scheme was looked at
         f"{witness.url}/add-checkpoint", body.encode(), method="POST"
     )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-            return _checked(witness, note, answer.read(_MAX_ANSWER).decode())
+            return answer.status, "", answer.read(_MAX_ANSWER).decode()
     except urllib.error.HTTPError as error:
-        text = error.read(_MAX_ANSWER).decode("utf-8", "replace").strip()
-        if error.code == 409 and text.isdecimal() and int(text) != grown.size:
-            return int(text)
-        raise StoreError(
-            f"the witness {witness.key.name} refuses the checkpoint ({error.code})"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"the witness {witness.key.name} cannot be reached: {type(error).__name__}"
-        ) from None
+        with error:
+            text = error.read(_MAX_ANSWER).decode("utf-8", "replace")
+            return error.code, error.headers.get_content_type(), text
 
 
 def _checked(witness: WitnessAddress, note: str, lines: str) -> str:

@@ -19,13 +19,14 @@ from tabard.audit.entries import (
     read_moment,
 )
 from tabard.budget import format_amount
-from tabard.cli import proof, retention, ship, ui
+from tabard.cli import proof, retention, seal, ship, ui
 from tabard.cli.output import AsJson, print_json, print_table, say
 from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.store import SqliteStore
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
+app.add_typer(seal.app)
 app.add_typer(proof.app)
 app.add_typer(retention.app)
 app.add_typer(ship.app)

@@ -1,35 +1,25 @@
-"""`tabard audit checkpoint|seal|export|verify|key`: the log proves itself."""
+"""`tabard audit export|verify|key`: the log proves itself, to anyone."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tabard.audit.checkpoint_file import CheckpointFile
-from tabard.audit.export import export_log, open_export
+from tabard.audit.export import export_log, new_export
 from tabard.audit.export_verifier import ExportVerification, verify_export
-from tabard.audit.witness_client import WitnessAddress
-from tabard.cli.output import AsJson, complain, print_json, say
+from tabard.audit.note import MAX_NOTE
+from tabard.audit.verify import Verification
+from tabard.cli.output import AsJson, print_json, say
+from tabard.cli.seal import Checkpoints, PrivateKey
 from tabard.errors import AuditError, ConfigurationError, StoreError
 from tabard.home import Home
 from tabard.sealing import Seal, read_verifier_key, verify_home
 from tabard.store import SqliteStore
 
 app = typer.Typer()
-
-PrivateKey = Annotated[
-    Path | None, typer.Option("--key", help="The log's private key; default the one in the home.")
-]
-
-Witnesses = Annotated[
-    list[str] | None,
-    typer.Option("--witness", help="Who has to cosign: URL=VERIFIER-KEY; may be repeated."),
-]
-
-_IN_HOME = "note: the log's private key lies in the home; in production keep it with the sealer"
 
 
 @app.command()
@@ -45,86 +35,36 @@ def key(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def checkpoint(
-    context: typer.Context,
-    private: PrivateKey = None,
-    witnesses: Witnesses = None,
-    as_json: AsJson = False,
-) -> None:
-    """Seal every record there is, and print the signed checkpoint: keep it somewhere else."""
-    seal = Seal.open(context.obj, key=private, witnesses=_addresses(witnesses))
-    sealed = seal.seal()
-    if sealed is None:
-        raise ConfigurationError("the log is empty; there is nothing to seal")
-    if as_json:
-        print_json([{"size": sealed.size, "note": sealed.note, "key_in_home": seal.in_home}])
-        return
-    typer.echo(sealed.note, nl=False)
-    if seal.in_home:
-        typer.echo(_IN_HOME, err=True)
-
-
-@app.command()
-def seal(
-    context: typer.Context,
-    private: PrivateKey = None,
-    witnesses: Witnesses = None,
-    every: Annotated[
-        float, typer.Option(min=0.1, max=3600, help="Seconds between two checkpoints.")
-    ] = 1.0,
-    as_json: AsJson = False,
-) -> None:
-    """Seal the log again and again: the process that holds the key in production."""
-    sealer = Seal.open(context.obj, key=private, witnesses=_addresses(witnesses))
-    typer.echo(f"sealing {sealer.key.name} every {every:g} s; end with Ctrl-C", err=True)
-    if sealer.in_home:
-        typer.echo(_IN_HOME, err=True)
-    size = None
-    try:
-        while True:
-            try:
-                sealed = sealer.seal()
-            except StoreError as error:  # busy, or a witness is away: the next time
-                complain(str(error))
-                sealed = None
-            if sealed is not None and sealed.size != size:
-                size = sealed.size
-                if as_json:
-                    print_json([{"size": size, "note": sealed.note}])
-                else:
-                    say(f"sealed {size} entries")
-            time.sleep(every)
-    except KeyboardInterrupt:
-        return
-
-
-@app.command()
 def export(
     context: typer.Context,
     out: Annotated[Path, typer.Option(help="The file to write; must not exist.")],
     first: Annotated[int, typer.Option("--from", min=1, help="The first entry.")] = 1,
-    last: Annotated[int | None, typer.Option("--to", min=1, help="An entry to reach.")] = None,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            "--to", min=1, help="An entry to reach; ends at the first checkpoint from there on."
+        ),
+    ] = None,
     session: Annotated[str | None, typer.Option(help="Show one session's records only.")] = None,
     private: PrivateKey = None,
+    checkpoints: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the log to a file that anyone with the public key can verify offline."""
     place = Home.locate(context.obj)
     if private is not None or place.sealing_key.exists():
-        Seal.open(context.obj, key=private).seal()
-    store = SqliteStore(place.database)
-    with open_export(out) as file:
-        try:
-            done = export_log(store, file, first=first, last=last, session=session)
-        except BaseException:
-            out.unlink(missing_ok=True)
-            raise
-    vkey = str(read_verifier_key(place))
+        Seal.open(context.obj, key=private, checkpoints=checkpoints).seal()
+    store, vkey = SqliteStore(place.database), read_verifier_key(place)
+    kept = CheckpointFile(place.checkpoints).last()
+    asked: dict[str, Any] = {"first": first, "last": last, "session": session}
+    with new_export(out) as file:
+        done = export_log(store, file, **asked, key=vkey, kept=None if kept is None else kept.note)
     if as_json:
         facts = {"file": str(out), "first": done.start + 1, "last": done.size, "shown": done.shown}
-        print_json([{**facts, "key": vkey}])
+        print_json([{**facts, "key": str(vkey)}])
         return
-    say(f"{out}: entries {done.start + 1} to {done.size}, {done.shown} of them shown")
+    beyond = "" if last in (None, done.size) else f" (the first checkpoint from entry {last} on)"
+    say(f"{out}: entries {done.start + 1} to {done.size}{beyond}, {done.shown} of them shown")
     say(f"verify it anywhere: tabard audit verify {out} --key {vkey}")
 
 
@@ -147,19 +87,19 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check every record: nothing changed, nothing missing, nothing out of order."""
+    asked: dict[str, Any] = {
+        "keys": [_key(text) for text in keys or ()],
+        "known": [note for path in known or () for note in _notes(path)],
+        "witnesses": [_key(text) for text in witnesses or ()],
+        "quorum": quorum,
+    }
     try:
         if file is None:
-            if keys or known or witnesses or quorum is not None:
-                raise ConfigurationError("audit verify: these options are for an export's file")
-            facts, limits = _verify_home(context)
+            place = Home.locate(context.obj)
+            inside = verify_home(place, SqliteStore(place.database), **asked)
+            facts, limits = _facts_of_home(inside), inside.not_proven
         else:
-            found = verify_export(
-                file,
-                keys=[_key(text) for text in keys or ()],
-                known=[note for path in known or () for note in _notes(path)],
-                witnesses=[_key(text) for text in witnesses or ()],
-                quorum=quorum,
-            )
+            found = verify_export(file, **asked)
             facts, limits = _facts(found), found.not_proven
     except AuditError as error:
         if as_json:
@@ -176,17 +116,16 @@ def verify(
         say(f"not proven: {limit}")
 
 
-def _verify_home(context: typer.Context) -> tuple[dict[str, Any], tuple[str, ...]]:
-    place = Home.locate(context.obj)
-    found = verify_home(place, SqliteStore(place.database))
-    facts = {
+def _facts_of_home(found: Verification) -> dict[str, Any]:
+    return {
         "records": found.records,
         "pruned": found.pruned,
         "sealed": found.sealed,
         "writers": found.writers,
         "open_writers": list(found.open_writers),
+        "witnesses": list(found.witnesses),
+        "compared_with": list(found.known),
     }
-    return facts, found.not_proven
 
 
 def _facts(found: ExportVerification) -> dict[str, Any]:
@@ -194,6 +133,7 @@ def _facts(found: ExportVerification) -> dict[str, Any]:
         "records": found.records,
         "first": found.start + 1,
         "last": found.size,
+        "part": found.is_part,
         "session": found.session,
         "writers": found.writers,
         "origin": found.checkpoint.checkpoint.origin,
@@ -204,16 +144,19 @@ def _facts(found: ExportVerification) -> dict[str, Any]:
 
 def _summary(facts: dict[str, Any]) -> str:
     by = f"by {facts['writers']} writers, none changed or missing"
-    if "sealed" in facts:
-        return f"verified: {facts['records']} records {by}; {facts['sealed']} sealed"
     who = f"; witnessed by {', '.join(facts['witnesses'])}" if facts["witnesses"] else ""
+    if "sealed" in facts:
+        records, pruned = facts["records"], facts["pruned"]
+        if pruned:
+            records = f"{pruned + records} records, {pruned} of them pruned: of the {records} left"
+            by = f"by {facts['writers']} writers none is changed or missing"
+        else:
+            records = f"{records} records"
+        return f"verified: {records} {by}; {facts['sealed']} sealed{who}"
     which = f" of session {facts['session']}" if facts["session"] else ""
     span = f"entries {facts['first']} to {facts['last']} of {facts['origin']}"
+    span += " (a part that ends before the log does)" if facts["part"] else ""
     return f"verified: {facts['records']} records{which} {by}; {span}{who}"
-
-
-def _addresses(texts: list[str] | None) -> list[WitnessAddress]:
-    return [WitnessAddress.parse(text) for text in texts or ()]
 
 
 def _key(text: str) -> str:
@@ -228,10 +171,17 @@ def _key(text: str) -> str:
 def _notes(path: Path) -> list[str]:
     """The checkpoints in a file: one signed note, or a `checkpoints.log`."""
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(64 * 1_048_576)
-    except (OSError, ValueError):
+        if not path.is_file():  # a pipe could keep one waiting for ever
+            raise ValueError("no file")
+        with path.open(encoding="utf-8", newline="") as file:
+            text = file.read(MAX_NOTE + 1)
+        if not text.startswith("{"):
+            return [text]
+        notes = [kept.note for kept in CheckpointFile(path).read()]
+    except (OSError, ValueError, StoreError):
         raise ConfigurationError(f"{path}: no readable checkpoint") from None
-    if text.startswith("{"):
-        return [kept.note for kept in CheckpointFile(path).read()]
-    return [text]
+    except AuditError as error:
+        raise ConfigurationError(str(error)) from None
+    if not notes:
+        raise ConfigurationError(f"{path}: no checkpoint in it")
+    return notes

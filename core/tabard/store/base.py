@@ -237,6 +237,9 @@ class Store(Protocol):
     def stored_records(self, *, after: int = 0, holding: str = "") -> Iterator[StoredRecord]:
         """The log from entry `after + 1` on, oldest first; only records that hold a text."""
 
+    def first_index(self) -> int | None:
+        """The lowest index there is: 1, or the first after those that were pruned."""
+
     def leaves(self, *, after: int = 0, until: int) -> Iterator[bytes]:
         """The stored leaf hashes of entries `after + 1` to `until`."""
 

@@ -54,11 +54,17 @@ class LogReads(ABC):
     def extent(self) -> tuple[int, int]:
         """How many entries the log ever took, and the index of the last one that is there."""
         query = (
-            "SELECT (SELECT seq FROM sqlite_sequence WHERE name = 'record'), "
+            "SELECT (SELECT CAST(seq AS INTEGER) FROM sqlite_sequence WHERE name = 'record'), "
             "(SELECT max(id) FROM record)"
         )
         count, last = self._read(lambda db: db.execute(query).fetchone())
         return count or 0, last or 0
+
+    def first_index(self) -> int | None:
+        """The lowest index there is: 1, or the first after those that were pruned."""
+        query = "SELECT min(id) FROM record"
+        found: int | None = self._read(lambda db: db.execute(query).fetchone())[0]
+        return found
 
     def leaves(self, *, after: int = 0, until: int) -> Iterator[bytes]:
         """The stored leaf hashes of entries `after + 1` to `until`."""
@@ -92,4 +98,8 @@ class LogReads(ABC):
         """
         query = f"{SEALED} WHERE size = (SELECT max(size) FROM pruned)"  # noqa: S608  a constant
         row = self._read(lambda db: db.execute(query).fetchone())
-        return None if row is None else to_sealed(row)
+        if row is not None:
+            return to_sealed(row)
+        if self._read(lambda db: db.execute("SELECT 1 FROM pruned LIMIT 1").fetchone()):
+            raise ValueError("there is no checkpoint of what was pruned")
+        return None

@@ -24,8 +24,9 @@ from tabard.audit import independent_verifier as independent
 from tabard.audit import verify_export
 from tabard.audit.chain import leaf_hash
 from tabard.audit.checkpoint import Checkpoint
-from tabard.audit.export import Header, export_log, open_export
-from tabard.audit.export_verifier import _open, _read_header, _read_keys, _Reading
+from tabard.audit.evidence import Earlier, Evidence
+from tabard.audit.export import Header, export_log, new_export, open_export
+from tabard.audit.export_verifier import _read_header, _Reading
 from tabard.audit.merkle import Frontier
 from tabard.audit.note import NoteSigner
 from tabard.home import Home
@@ -65,22 +66,41 @@ def export(home: Path, path: Path, **asked: Any) -> Path:
     return path
 
 
-def refused(path: Path, vkey: str, **asked: Any) -> None:
-    """Both verifiers refuse, and neither says anything but that."""
-    with pytest.raises((AuditError, ConfigurationError)):
-        verify_export(path, keys=[vkey], **asked)
-    with pytest.raises((independent.Tampered, independent.Unusable)):
-        independent.verify(
-            str(path), [vkey], list(asked.get("known", [])), list(asked.get("witnesses", []))
-        )
+def both(path: Path, vkey: str, **asked: Any) -> tuple[int, list[str]]:
+    """What both verifiers say: the exit code, and what is not proven; they have to agree."""
+    known, witnesses = list(asked.get("known", [])), list(asked.get("witnesses", []))
+    keys, quorum = asked.get("keys", [vkey]), asked.get("quorum")
+    found = None
+    try:
+        found = verify_export(path, keys=keys, known=known, witnesses=witnesses, quorum=quorum)
+        ours, limits = 0, list(found.not_proven)
+    except AuditError:
+        ours, limits = 1, []
+    except ConfigurationError:
+        ours, limits = 2, []
+    try:
+        said = independent.verify(str(path), keys, known, witnesses, quorum)
+        theirs = 0
+    except independent.Tampered:
+        theirs, said = 1, [""]
+    except (independent.Unusable, OSError, ValueError):
+        theirs, said = 2, [""]
+    assert (ours, limits) == (theirs, [line.removeprefix("not proven: ") for line in said[1:]])
+    if found is not None:
+        assert said[0].startswith("verified")
+        assert all(name in said[0] for name, _ in found.checkpoint.witnesses)
+    return ours, limits
+
+
+def refused(path: Path, vkey: str, code: int | None = None, **asked: Any) -> None:
+    """Both verifiers refuse in the same way, and neither says anything but that."""
+    answer, _ = both(path, vkey, **asked)
+    assert answer == code or (answer and code is None)
 
 
 def accepted(path: Path, vkey: str, **asked: Any) -> Any:
-    """Both verifiers accept."""
-    said = independent.verify(
-        str(path), [vkey], list(asked.get("known", [])), list(asked.get("witnesses", []))
-    )
-    assert said[0].startswith("verified")
+    """Both verifiers accept, and leave the same things open."""
+    assert both(path, vkey, **asked)[0] == 0
     return verify_export(path, keys=[vkey], **asked)
 
 
@@ -106,8 +126,8 @@ class TestWhole:
         with exported.open("rb") as file:
             header = _read_header(file, exported)
             lines = file.read().split(b"\n")[:-1]
-        keys = _read_keys([vkey])
-        reading = _Reading(header, _open(header, keys, ()), {})
+        given = Evidence.read(keys=[vkey])
+        reading = _Reading(header, given.open(header.checkpoint), Earlier())
         rng = random.Random(1)
         changes = 0
         for number, line in enumerate(lines):
@@ -281,6 +301,7 @@ class TestSession:
             with pytest.raises(Exception, match="no_grant"):
                 guard.admit(ToolCall("none"), session=second)
         first.close()
+        guard.close()
         return export(home, tmp_path / "session.jsonl", session=first.id), first
 
     def test_whole_session(self, two: tuple[Path, Session], vkey: str) -> None:
@@ -308,7 +329,7 @@ class TestSession:
             other = tmp_path / "hidden.jsonl"
             other.write_bytes(b"\n".join(changed) + b"\n")
             if number != ours[-1]:
-                refused(other, vkey)
+                refused(other, vkey, 1)
             else:
                 found = accepted(other, vkey)
                 assert any("has no further record" in limit for limit in found.not_proven)
@@ -345,6 +366,40 @@ class TestSession:
             path.write_bytes(data[:place] + changed + data[place + 64 :])
             refused(path, vkey)
 
+    def test_beginning_inside(
+        self, home: Path, two: tuple[Path, Session], vkey: str, tmp_path: Path
+    ) -> None:
+        """An export that begins in the middle of a session holds, and says what is not in it."""
+        path, session = two
+        lines = path.read_bytes().splitlines()
+        ours = [n for n, line in enumerate(lines) if f'"session":"{session.id}"'.encode() in line]
+        part = export(home, tmp_path / "part.jsonl", session=session.id, first=ours[5])
+        found = accepted(part, vkey)
+        assert any("records of session" in limit for limit in found.not_proven)
+        with pytest.raises(ConfigurationError, match="among the entries"):
+            export(home, tmp_path / "none.jsonl", session=session.id, first=ours[-1] + 1)
+
+    def test_outcome_after_the_end(
+        self, home: Path, guard: Guard, session: Session, vkey: str, tmp_path: Path
+    ) -> None:
+        """A call in flight ends after its session: hiding that is found, or said to be open."""
+        permit = guard.admit(ALLOWED, session=session)
+        session.close()
+        permit.settle()
+        name = session.id
+        guard.close()
+        path = export(home, tmp_path / "late.jsonl", session=name)
+        assert not any("has no further record" in t for t in accepted(path, vkey).not_proven)
+        lines = path.read_bytes().splitlines()
+        kinds = [json.loads(line).get("type") for line in lines]
+        outcome, end = kinds.index("tool.outcome"), len(lines) - 1
+        assert kinds[end] == "writer.close"
+        for number in (outcome, end):
+            refused(path, vkey, 1) if number == end else None
+            lines[number] = b'{"leaf":"' + leaf_hash(lines[number]).hex().encode() + b'"}'
+            path.write_bytes(b"\n".join(lines) + b"\n")
+        assert any("has no further record" in t for t in accepted(path, vkey).not_proven)
+
     def test_no_such_session(self, home: Path, exported: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="no session"):
             export(home, tmp_path / "none.jsonl", session="0" * 24)
@@ -372,7 +427,7 @@ class TestOwner:
         """An older state of everything verifies, and says so; one later checkpoint shows it."""
         path = export(home.with_name("before"), tmp_path / "old.jsonl")
         assert any("roll it back" in limit for limit in accepted(path, vkey).not_proven)
-        refused(path, vkey, known=[kept])
+        refused(path, vkey, 1, known=[kept])
 
     def test_rewritten_with_the_key(
         self, home: Path, kept: str, vkey: str, tmp_path: Path, guard: Guard
@@ -420,11 +475,39 @@ class TestOwner:
         self, home: Path, kept: str, vkey: str, tmp_path: Path
     ) -> None:
         path = export(home, tmp_path / "later.jsonl", first=50)
-        refused(path, vkey, known=[home.with_name("first.note").read_text()])
-        refused(path, vkey, known=["nonsense"])
+        refused(path, vkey, 2, known=["nonsense"])
         other = NoteSigner("other.example", Ed25519PrivateKey.generate())
         note = Checkpoint(origin="other.example", size=1, root=bytes(32)).sign(other)
-        refused(path, vkey, known=[note])
+        refused(path, vkey, 2, known=[note])
+
+
+class TestDatabase:
+    """What somebody did to the database is found before the file is handed out."""
+
+    @pytest.mark.parametrize(
+        "change",
+        ["UPDATE checkpoint SET note = 'x'", "UPDATE checkpoint SET peaks = 'zz'",
+         "UPDATE checkpoint SET peaks = replace(peaks, 'a', 'b')",
+         "UPDATE checkpoint SET note = replace(note, 'acme', 'emca')"],
+    )  # fmt: skip
+    def test_checkpoint(self, home: Path, exported: Path, tmp_path: Path, change: str) -> None:
+        self.attempt(home, change, tmp_path)
+
+    def test_record(self, home: Path, exported: Path, tmp_path: Path) -> None:
+        change = "UPDATE record SET body = replace(body, 'allow', 'denyy') WHERE id = 9"
+        self.attempt(home, change, tmp_path)
+
+    def attempt(self, home: Path, change: str, tmp_path: Path) -> None:
+        store = SqliteStore(Home.locate(home).database)
+        for trigger in ("checkpoint_is_final", "record_is_final"):
+            store._read(lambda db, t=trigger: db.execute(f"DROP TRIGGER {t}"))  # type: ignore[misc]
+        store._read(lambda db: db.execute(change))
+        key = read_verifier_key(Home.locate(home))
+        path = tmp_path / "x.jsonl"
+        with pytest.raises(AuditError), new_export(path) as file:
+            export_log(store, file, key=key)
+        assert not path.exists()
+        store.close()
 
 
 def test_file_is_never_overwritten(exported: Path) -> None:

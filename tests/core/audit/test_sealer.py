@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import threading
 import time
@@ -16,15 +17,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tabard import AuditError, Authority, ConfigurationError, Guard, Session, StoreError, ToolCall
+from tabard.audit import verify_export
 from tabard.audit.checkpoint import Checkpoint, open_checkpoint
 from tabard.audit.checkpoint_file import CheckpointFile, Kept
+from tabard.audit.export import export_log, new_export
 from tabard.audit.merkle import Frontier, grown_from, leaf_hash, over, prove_consistency
 from tabard.audit.note import COSIGNATURE, NoteSigner
 from tabard.audit.witness import Request, Witness
 from tabard.audit.witness_client import WitnessAddress
 from tabard.audit.witness_server import serve_witness
 from tabard.home import Home
-from tabard.sealing import Seal, verify_home
+from tabard.sealing import Seal, read_verifier_key, verify_home
 from tabard.store import SqliteStore
 
 ALLOWED = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1"})
@@ -204,6 +207,65 @@ class TestSealing:
         assert not any("lies in it" in limit for limit in verify(home).not_proven)
         with Authority.open(home):
             assert not (home / "log" / "key.pem").exists()
+
+
+class TestElsewhere:
+    """A sealer with a file of its own, where those who are audited cannot reach."""
+
+    @pytest.fixture
+    def elsewhere(self, home: Path, seal: Seal, tmp_path: Path) -> Path:
+        """The folder the key was moved to."""
+        folder = tmp_path / "sealer"
+        folder.mkdir(mode=0o700)
+        (home / "log" / "key.pem").rename(folder / "key.pem")
+        return folder
+
+    @pytest.mark.parametrize("own", [None, "mine.log"])
+    def test_rollback_of_the_whole_home(
+        self, home: Path, elsewhere: Path, guard: Guard, session: Session, own: str | None
+    ) -> None:
+        """The home and its own file go back together: the sealer's file does not."""
+
+        def open_seal() -> Seal:
+            where = None if own is None else elsewhere / own
+            return Seal.open(home, key=elsewhere / "key.pem", checkpoints=where)
+
+        open_seal().seal()
+        before = home.with_name("before")
+        shutil.copytree(home, before)
+        guard.admit(ALLOWED, session=session)
+        sealed = open_seal().seal()
+        assert sealed is not None
+        kept = CheckpointFile(elsewhere / (own or "checkpoints.log")).read()
+        assert kept == CheckpointFile(home / "checkpoints.log").read()
+        guard.close()
+        shutil.rmtree(home)
+        before.rename(home)
+        with pytest.raises(AuditError, match=f"rolled back: {sealed.size} entries were sealed"):
+            open_seal().seal()
+        with SqliteStore(home / "state.db").transaction(1.0) as transaction:
+            for _ in range(5):  # longer again, with other records
+                transaction.append("test", '"x":1')
+        with pytest.raises(AuditError, match="rewritten"):
+            open_seal().seal()
+
+    def test_new_file(self, home: Path, seal: Seal, elsewhere: Path) -> None:
+        """A file that is begun later knows what the home's says until then."""
+        sealed = seal.seal()
+        assert sealed is not None
+        with sqlite3.connect(home / "state.db") as db:
+            db.execute("DROP TRIGGER checkpoint_stays")
+            db.execute("DROP TRIGGER record_stays")
+            db.execute("DELETE FROM checkpoint")
+            db.execute("DELETE FROM record WHERE id = ?", (sealed.size,))
+            db.execute("UPDATE sqlite_sequence SET seq = seq - 1 WHERE name = 'record'")
+        with pytest.raises(AuditError, match="rolled back"):
+            Seal.open(home, key=elsewhere / "key.pem").seal()
+
+    def test_cannot_be_written(self, home: Path, elsewhere: Path) -> None:
+        where = elsewhere / "no" / "folder"
+        with pytest.raises(StoreError, match="cannot be written"):
+            Seal.open(home, key=elsewhere / "key.pem", checkpoints=where).seal()
 
 
 class TestCheckpointFile:
@@ -398,7 +460,7 @@ class TestWitness:
         with SqliteStore(before / "state.db").transaction(1.0) as transaction:
             for _ in range(9):
                 transaction.append("test", '"x":1')
-        with pytest.raises(StoreError, match=r"refuses the checkpoint \(422\)"):
+        with pytest.raises(AuditError, match=r"may have been rewritten.*\(422\)"):
             open_seal(before).seal()
         assert SqliteStore(before / "state.db").latest_checkpoint() is None
 
@@ -409,6 +471,77 @@ class TestWitness:
             with pytest.raises(StoreError, match="cannot be reached"):
                 Seal.open(home, witnesses=[WitnessAddress(url, key)]).seal()
         assert by_hand._store.latest_checkpoint() is None
+
+    def test_nothing_new(
+        self, witnessed: tuple[Witness, Callable[..., Seal]], home: Path, tmp_path: Path
+    ) -> None:
+        """A checkpoint from before the witness is cosigned when one is asked for, or refused."""
+        witness, open_seal = witnessed
+        first = Seal.open(home).seal()
+        assert first is not None
+        away = WitnessAddress("http://127.0.0.1:1", witness.key)
+        with pytest.raises(StoreError, match="cannot be reached"):
+            Seal.open(home, witnesses=[away]).seal()
+        for _ in range(2):
+            sealed = open_seal().seal()
+            assert sealed is not None
+            assert sealed.size == first.size
+            signed = open_checkpoint(sealed.note, [open_seal().key], [witness.key])
+            assert [name for name, _ in signed.witnesses] == ["witness.example/w1"]
+        assert len(CheckpointFile(home / "checkpoints.log").read()) == 2
+        place = Home.locate(home)
+        store = SqliteStore(place.database)
+        found = verify_home(place, store, witnesses=[str(witness.key)])
+        assert found.witnesses == ("witness.example/w1",)
+        path, key = tmp_path / "log.jsonl", read_verifier_key(place)
+        kept = CheckpointFile(home / "checkpoints.log").last()
+        assert kept is not None
+        with new_export(path) as file:
+            export_log(store, file, key=key, kept=kept.note)
+        assert verify_export(path, keys=[str(key)], witnesses=[str(witness.key)]).records
+
+    @pytest.mark.parametrize(
+        "answer",
+        [b"garbage, not HTTP\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
+         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\xff\xfe\x00",
+         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+         b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000 + b"\r\n\r\n",
+         b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+         b"HTTP/1.1 409 X\r\nContent-Length: 9\r\n\r\n1",
+         b"HTTP/1.1 409 X\r\nContent-Length: 7\r\n\r\n9999999",
+         *(b"HTTP/1.1 409 X\r\nContent-Type: text/x.tlog.size\r\nContent-Length: %d\r\n\r\n%s"
+           % (len(n), n) for n in (b"9" * 60, b"9" * 5000, b"\xc2\xb2", b"07", b"-1", b"")),
+         b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n",
+         b"HTTP/1.1 422 X\r\nContent-Length: 0\r\n\r\n"],
+    )  # fmt: skip
+    def test_nonsense(self, home: Path, by_hand: Guard, session: Session, answer: bytes) -> None:
+        """Whatever it answers, it is a witness that did not cosign, and no more than that."""
+        key = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE).key
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def serve() -> None:
+                client, _ = server.accept()
+                with client:
+                    client.recv(65_536)
+                    client.sendall(answer)
+
+            threading.Thread(target=serve, daemon=True).start()
+            address = WitnessAddress(f"http://127.0.0.1:{server.getsockname()[1]}", key)
+            with pytest.raises(StoreError, match=r"w\.example"):
+                Seal.open(home, witnesses=[address]).seal()
+        assert by_hand._store.latest_checkpoint() is None
+
+    @pytest.mark.parametrize(
+        "url", ["http://[::1", "http://a b", "http://", "http://a:x", "http://\0"]
+    )
+    def test_nonsense_address(self, home: Path, by_hand: Guard, session: Session, url: str) -> None:
+        key = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE).key
+        with pytest.raises(StoreError, match="cannot be reached"):
+            Seal.open(home, witnesses=[WitnessAddress(url, key)]).seal()
+
+    def test_key_of_a_log(self, home: Path, seal: Seal) -> None:
+        with pytest.raises(ConfigurationError, match="not of a witness"):
+            WitnessAddress.parse(f"http://a={seal.key}")
 
     @pytest.mark.parametrize("text", ["", "x", "ftp://a=b", "http://a", "http://a=b", "=x"])
     def test_what_is_no_address(self, text: str) -> None:
