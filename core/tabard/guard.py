@@ -208,6 +208,7 @@ class Guard:
                 subject = None if lookup is None else find_subject(transaction, lookup)
                 session = Session(guard=self, found=found, scope=bound, subject=subject)
                 transaction.append("session.open", session.fields(), session.count)
+                transaction.forget_shown()
             self._judge.sessions.add(session)
         return session
 

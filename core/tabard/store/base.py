@@ -142,6 +142,9 @@ class Transaction(Protocol):
     def use_approval(self, request_id: str) -> None:
         """Use a yes up."""
 
+    def forget_shown(self) -> None:
+        """Let go what questions showed that are over."""
+
     def policy_number(self) -> int:
         """The number of the policy change that is in force; 0 before the first."""
 

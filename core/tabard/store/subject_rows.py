@@ -10,6 +10,7 @@ class SubjectRows:
 
     __slots__ = ()
     _db: sqlite3.Connection
+    _now: float
 
     def find_pseudonym(self, lookup: str) -> str | None:
         """The pseudonym of a user, by the keyed digest of who they are."""
@@ -30,6 +31,12 @@ class SubjectRows:
     def erase_subject(self, pseudonym: str) -> int:
         """Forget who a pseudonym stands for, and what was kept; returns how many payloads."""
         self._db.execute("DELETE FROM subject WHERE pseudonym = ?", (pseudonym,))
+        # Nobody agrees to values they cannot see: an open question about them is over.
+        self._db.execute(
+            "UPDATE approval SET shown = '{}', expires_at = iif(state IN ('pending', 'granted'), "
+            "min(expires_at, ?), expires_at) WHERE pseudonym = ?",
+            (int(self._now), pseudonym),
+        )
         cursor = self._db.execute("DELETE FROM payload WHERE pseudonym = ?", (pseudonym,))
         return cursor.rowcount
 
