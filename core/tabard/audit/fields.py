@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.actions import Action
+from tabard.redaction import holds_credential
 
 if TYPE_CHECKING:
     from tabard.approval import ApprovalRequest
@@ -63,13 +64,13 @@ def action_field(
         head += f',"call_id":{encode(str(action.call_id)[:_MAX_NAME])}'
     if arguments:
         # A model chooses the names it sends, so only what looks like a parameter is written out.
-        names = ",".join(f'"{name}"' for name in arguments if _ARGUMENT_NAME.fullmatch(name))
+        names = ",".join(f'"{name}"' for name in arguments if _is_parameter(name))
         commit = commit_to(secret, arguments)
         head += f',"args":{{"commit":"{commit}","n":{len(arguments)},"names":[{names}]'
         if with_types:
             head += f',"types":{encode(_types(arguments))}'
         if injected := sorted(getattr(action, "injected", ())):
-            head += f',"injected":{encode(injected)}'
+            head += f',"injected":{encode(list(filter(_is_parameter, injected)))}'
         head += "}"
     limit = getattr(action, "max_output_tokens", None)
     if type(limit) is int:
@@ -84,10 +85,14 @@ _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", 
 def _types(arguments: Mapping[str, object]) -> dict[str, str]:
     """The JSON type of each argument whose name is written out."""
     return {
-        name: _TYPE_NAMES[type(value)]
-        for name, value in arguments.items()
-        if _ARGUMENT_NAME.fullmatch(name)
+        name: _TYPE_NAMES[type(value)] for name, value in arguments.items() if _is_parameter(name)
     }
+
+
+@lru_cache(maxsize=4096)
+def _is_parameter(name: str) -> bool:
+    """Whether an argument's name looks like a parameter, and not like what somebody would hide."""
+    return _ARGUMENT_NAME.fullmatch(name) is not None and not holds_credential(name)
 
 
 class FinalCost(NamedTuple):
