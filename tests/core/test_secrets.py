@@ -239,7 +239,7 @@ def test_no_key_of_a_service_in_the_log(
     home: Path, authority: Authority, guard: Guard, session: Any, key: str
 ) -> None:
     """Nor in a refusal: in the name of a tool or an argument, an id, or what names an error."""
-    actions = [ToolCall(key), ToolCall(f"ask.{key}"), Retrieval(key), Delegation(key),
+    actions: list[Any] = [ToolCall(key), ToolCall(f"ask.{key}"), Retrieval(key), Delegation(key),
                ModelCall(key), ModelCall("gpt-4", provider=key),
                ToolCall("policy_lookup", {"policy_no": "POL-123456"}, call_id=key)]  # fmt: skip
     for action in actions:
@@ -249,7 +249,7 @@ def test_no_key_of_a_service_in_the_log(
     for more in ({"arguments": {"policy_no": "POL-123456", key: 1}, "injected": frozenset({key})},
                  {"arguments": {key: 1}}):  # fmt: skip
         with contextlib.suppress(NotPermitted):
-            guard.admit(ToolCall("policy_lookup", **more), session=session).settle()  # type: ignore[arg-type]
+            guard.admit(ToolCall("policy_lookup", **more), session=session).settle()
     guard.admit(CALL, session=session).fail(key)
     guard.admit(CALL, session=session).settle(provider_id=f"chat-{key}", usage={key: 1})
     with pytest.raises(ConfigurationError):
