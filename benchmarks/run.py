@@ -18,6 +18,7 @@ from rich.table import Table
 
 from audit import measure_audit
 from identity import measure_credentials, measure_liveness, measure_login, measure_revocation
+from sealed import measure_sealed
 from spending import measure_spending
 from tabard import Authority, Guard, Session, ToolCall
 from tabard.policy import decide, load
@@ -182,6 +183,7 @@ def main() -> None:
         measure_credentials,
         measure_revocation,
         measure_audit,
+        measure_sealed,
         measure_import,
     ):
         for row in work():

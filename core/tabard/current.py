@@ -6,7 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from tabard.actions import Action
-from tabard.errors import ConfigurationError
+from tabard.errors import AccessDenied, ConfigurationError
 from tabard.failing import name_of
 from tabard.session import Session, current_session
 from tabard.verdict import NO_IDENTITY
@@ -39,6 +39,19 @@ def admit(action: Action, *, session: Session | None = None) -> Permit:
     if guard is not None:
         return guard.admit(action, session=caller)
     raise NO_IDENTITY.refusal(agent=None, action=name_of(action))
+
+
+def refuse(action: Action, refusal: AccessDenied, *, session: Session | None) -> AccessDenied:
+    """Put on record that a call is refused, with the guard of the session, else the latest one.
+
+    Returns:
+        The refusal to raise; also where no guard is open, so that there is no record to keep.
+
+    Raises:
+        GuardUnavailable: It could not be put on record.
+    """
+    guard = session.guard if session is not None else None if _latest is None else _latest()
+    return refusal if guard is None else guard.refuse(action, refusal, session=session)
 
 
 def current_guard() -> Guard:

@@ -29,7 +29,7 @@ from tabard.clock import MAX_TIME, Clock, system_clock
 from tabard.credentials import CredentialVerifier
 from tabard.current import remember
 from tabard.delegation import Mandate, lists_tool
-from tabard.errors import ApprovalRequired, ConfigurationError, StoreError
+from tabard.errors import AccessDenied, ApprovalRequired, ConfigurationError, StoreError
 from tabard.failing import FailingClosed, name_of
 from tabard.federation import Federation
 from tabard.handover import Handover
@@ -339,6 +339,44 @@ class Guard:
             GuardUnavailable: The clock failed.
         """
         self._judge.check_session(session)
+
+    def check_alive(self, session: Session) -> None:
+        """Make sure that a session still counts, right before what was admitted for it leaves.
+
+        Raises:
+            AuthenticationFailed: It is closed, at its end, or revoked.
+            GuardUnavailable: Tabard could not tell.
+        """
+        with FailingClosed(None):
+            verdict = self._judge.check_alive(session)
+            verdict = verdict or first_dead(session, self._store.liveness)
+            if verdict is not None:
+                raise verdict.refusal(agent=session.spiffe_id)
+
+    def refuse(
+        self, action: Action, refusal: AccessDenied, *, session: Session | None = None
+    ) -> AccessDenied:
+        """Put on record that a call is refused for a reason that is not the policy's.
+
+        Args:
+            action: What was about to happen.
+            refusal: Its class, code and reason; no mode softens it.
+            session: Whose call it is; None when nobody knows.
+
+        Returns:
+            The refusal to raise.
+
+        Raises:
+            GuardUnavailable: It could not be put on record.
+        """
+        with FailingClosed(name_of(action)):
+            while True:
+                with suppress(PolicyChanged):
+                    judged = self._judge.refuse(action, session, refusal)
+                    verdict = self._admissions.admit(judged).verdict
+                    break
+        agent = None if session is None else session.spiffe_id
+        return verdict.refusal(agent=agent, action=judged.action.name)
 
     def write_event(self, kind: str, fields: str, count: SessionCount | None = None) -> None:
         """Put something on record that no decision hangs on; for `Session`."""

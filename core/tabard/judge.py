@@ -157,6 +157,23 @@ class Judge:
         if verdict is not None:
             raise verdict.refusal(agent=session.spiffe_id)
 
+    def refuse(self, action: Action, session: Session | None, refusal: AccessDenied) -> Judgement:
+        """The judgement on a call that is refused for no reason of the policy's.
+
+        Raises:
+            StoreError: Which policy is in force cannot be read.
+            GuardUnavailable: The clock failed.
+        """
+        known = session if type(session) is Session and session in self.sessions else None
+        policy, now = self._policies.current(), read_clock(self._clock)
+        return Judgement(Verdict.of(refusal), named(action), _NOTHING, known, now, policy)
+
+    def check_alive(self, session: Session) -> Verdict | None:
+        """What has ended a session of ours since it was admitted; the store is not asked."""
+        if session not in self.sessions:
+            return FOREIGN_SESSION
+        return self._check_chain(session, read_clock(self._clock))
+
     def is_renewal_due(self, session: Session) -> bool:
         """Whether a credential in the chain is past half its life."""
         now = read_clock(self._clock)

@@ -9,10 +9,11 @@ from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from tabard.actions import Action
+from tabard.actions import Action, ModelCall
 from tabard.audit.fields import Outcome
 from tabard.payload import plain_result
 from tabard.redaction import names_credential, redact
+from tabard.underway import Underway, begin
 
 if TYPE_CHECKING:
     from tabard.guard import Guard
@@ -49,7 +50,17 @@ class Permit:
         charge: What is held for it, and by which budgets; None when no budget pays.
     """
 
-    __slots__ = ("_guard", "_open", "_started", "action", "call", "charge", "decision", "session")
+    __slots__ = (
+        "_guard",
+        "_open",
+        "_started",
+        "_underway",
+        "action",
+        "call",
+        "charge",
+        "decision",
+        "session",
+    )
 
     def __init__(
         self,
@@ -69,6 +80,18 @@ class Permit:
         self.action = action
         self.decision = decision
         self.call = call
+        self._underway = Underway(self) if isinstance(action, ModelCall) else None
+        self.begin()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the call has no outcome yet."""
+        return self._open
+
+    def begin(self) -> None:
+        """Let the call be underway in this context: a sealed transport lets its request leave."""
+        if self._underway is not None:
+            begin(self._underway)
 
     def settle(
         self,
@@ -130,7 +153,8 @@ class Permit:
         return True
 
     def __enter__(self) -> Self:
-        """The call is running."""
+        """The call is running, in this context, too."""
+        self.begin()
         return self
 
     def __exit__(

@@ -28,7 +28,8 @@ MODULES = sorted(
 
 def test_all_is_sorted_and_true() -> None:
     """`__all__` is sorted, and every name in it is there."""
-    for name in ["tabard", "tabard.identity", "tabard.policy", "tabard.audit", "tabard.store"]:
+    for name in ["tabard", "tabard.identity", "tabard.policy", "tabard.audit", "tabard.store",
+                 "tabard.transport"]:  # fmt: skip
         module = importlib.import_module(name)
         assert list(module.__all__) == sorted(module.__all__)
         assert all(hasattr(module, public) for public in module.__all__)
@@ -124,6 +125,35 @@ def test_readme_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         space["transfer"]("CLM-1", 5)
     with pytest.raises(AccessDenied, match="token_revoked"):
         space["guard"].login(space["token"])
+
+
+def test_provider_key_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/provider-key.md shows works, with the address of a stand-in for the provider's."""
+    from tabard import Authority, Guard
+    from tabard.testing.provider import StandInProvider
+
+    [piece] = blocks(ROOT / "docs" / "provider-key.md", "python")
+    authority = Authority.open(tmp_path, trust_domain="acme.example")
+    authority.register("a", team="t", environment="prod")
+    policy = 'version: 1\nagents: {a: {models: {allow: ["openai/gpt-4o"]}}}'
+    with StandInProvider() as provider, Guard.open(tmp_path, policy=policy) as guard:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-real-0123456789")
+        monkeypatch.setenv("OPENAI_BASE_URL", provider.base_url)
+        piece = piece.replace(
+            '("OPENAI_API_KEY"))', f'("OPENAI_API_KEY"), base_url="{provider.base_url}")'
+        )
+        exec(piece, {"guard": guard, "source": authority.issue("a"), "messages": []})
+        assert provider.requests[0].headers["authorization"] == "Bearer sk-real-0123456789"
+
+
+def test_refusals_of_the_seal_are_documented() -> None:
+    """docs/provider-key.md names every code the transport can refuse with."""
+    described = (ROOT / "docs" / "provider-key.md").read_text()
+    sources = sorted((ROOT / "core" / "tabard" / "transport").glob("*.py"))
+    text = "".join(source.read_text() for source in sources)
+    codes = set(re.findall(r'(?:code=|refusal\()"([a-z_.]+)"', text))
+    assert len(codes) > 10
+    assert {code for code in codes if f"`{code}`" not in described} == set()
 
 
 def test_identity_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

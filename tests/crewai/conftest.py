@@ -27,7 +27,7 @@ from crewai.tools import BaseTool, tool
 
 from tabard import AuthenticationFailed, Authority, Guard, Session
 from tabard.testing.crewai import ScriptedLLM
-from tabard_crewai import install
+from tabard_crewai import install, uninstall
 
 POLICY = """\
 version: 1
@@ -44,6 +44,7 @@ agents:
     models: {allow: ["**"]}
     grants:
       - {id: one-namesake, tools: ["claims_db_lookup_2"], unknown_args: allow}
+      - {id: two-lookups, tools: ["claims_db.lookup", "claims_db.lookup_two"], unknown_args: allow}
 """
 
 
@@ -55,8 +56,8 @@ def policy_text() -> str:
 
 @pytest.fixture(autouse=True)
 def _clean_hooks() -> Iterator[None]:
-    clear_all_hooks()
     yield
+    uninstall()
     clear_all_hooks()
 
 
@@ -158,6 +159,7 @@ def make_caller(guard: Guard, authority: Authority, clock: Any) -> Callable[[str
     def make(kind: str) -> Caller:
         return {
             "any_model": Caller(broad, "model"),
+            "any_tool": Caller(broad, None),
             "namesakes": Caller(broad, "ambiguous_tool"),
             "allowed": Caller(session, None),
             "no_identity": Caller(nullcontext, "no_identity"),

@@ -30,9 +30,7 @@ def explode(*_: Any, **__: Any) -> None:
 
 class TestHooks:
     @BOTH
-    @pytest.mark.parametrize(
-        "where", ["tabard_crewai.model_hooks.admit", "tabard.delegation.decide"]
-    )
+    @pytest.mark.parametrize("where", ["tabard_crewai.caller.admit", "tabard.delegation.decide"])
     def test_internal_error_blocks_the_tool(
         self,
         native: bool,

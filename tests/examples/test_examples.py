@@ -45,16 +45,32 @@ def test_budgets(
     assert "analytics-agent: EUR 1,000.00 of EUR 1,000.00" in out
 
 
+def test_provider_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One request reaches the provider, with the real key; the agent's client has none."""
+    run("provider_key.py", monkeypatch, tmp_path / "home")
+    assert capsys.readouterr().out.splitlines() == [
+        "gpt-4o: no_identity",
+        "gpt-4o: not_admitted",
+        "gpt-5: model",
+        "gpt-4o: answered",
+        "gpt-4o: permit_spent",
+        "the client's key: sealed, in the environment: False",
+        "what reached the provider: ['Bearer sk-example-0123456789abcdef']",
+    ]
+
+
 @pytest.mark.crewai
 class TestWithCrewAI:
     @pytest.fixture(autouse=True)
     def _fresh_hooks(self) -> Iterator[None]:
         # CrewAI's hooks are for the whole process; each example starts as it would on its own.
-        from crewai.hooks import clear_all_hooks
+        from tabard_crewai import uninstall
 
-        clear_all_hooks()
+        uninstall()
         yield
-        clear_all_hooks()
+        uninstall()
 
     def test_crewai_tools(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -66,6 +82,25 @@ class TestWithCrewAI:
         assert [out.count(f"stock-agent stock.count {e}") for e in ("allow", "deny")] == [1, 1]
         assert out.count("stock-agent openai/gpt-4o allow") == 3
         assert "what the model was told: Denied: argument `shelf` fails" in out
+
+    def test_hierarchical_crew(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Who did what for whom; the payer alone may pay 640, the one it works for may not."""
+        run("hierarchical_crew.py", monkeypatch, tmp_path / "home")
+        out = capsys.readouterr().out
+        assert "500 of 640 are paid." in out
+        assert [
+            line.split() for line in out.splitlines() if line[:4] in ("lead", "adju", "paye")
+        ] == [
+            ["lead", "delegate_work_to_coworker", "allow", "ok"],
+            ["lead", "adjuster", "allow", "ok"],
+            ["adjuster", "for", "lead", "claims.read", "allow", "ok"],
+            ["lead", "delegate_work_to_coworker", "allow", "ok"],
+            ["lead", "payer", "allow", "ok"],
+            ["payer", "for", "lead", "payments.transfer", "deny", "arg.max"],
+            ["payer", "for", "lead", "payments.transfer", "allow", "ok"],
+        ]
 
     def test_quickstart(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -17,10 +17,19 @@ Importing this imports CrewAI, which takes several seconds.
 try:
     from tabard_crewai.binding import bind, unbind
     from tabard_crewai.hooks import assert_installed, install, uninstall
+    from tabard_crewai.interceptor import SealedInterceptor
     from tabard_crewai.tools import protect
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "crewai":
         raise
     raise ImportError('CrewAI is not installed: pip install "tabard[crewai]"') from error
 
-__all__ = ["assert_installed", "bind", "install", "protect", "unbind", "uninstall"]
+__all__ = [
+    "SealedInterceptor",
+    "assert_installed",
+    "bind",
+    "install",
+    "protect",
+    "unbind",
+    "uninstall",
+]

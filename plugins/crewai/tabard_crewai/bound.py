@@ -17,20 +17,49 @@ from crewai.agents.agent_builder.base_agent import BaseAgent
 from tabard import Session, current_session
 
 
+class _Bond:
+    """What an agent and its copies share, until the agent itself is unbound."""
+
+    __slots__ = ("_agent", "released", "session", "with_crew")
+
+    def __init__(self, agent: Any, session: Session, with_crew: bool) -> None:
+        self._agent = weakref.ref(agent)
+        self.session = session
+        self.with_crew = with_crew
+        self.released = False
+
+    def release(self, agent: Any) -> None:
+        """The agent is unbound; where it is only a copy, the one it was made of is not."""
+        self.released = self.released or self._agent() is agent
+
+
 class _Binding(NamedTuple):
     agent: weakref.ref[Any]
-    session: Session
+    bond: _Bond
 
 
 _bindings: dict[int, _Binding] = {}
 _lock = threading.RLock()
 
 
-def remember(agent: Any, session: Session) -> None:
-    """Let the agent, and every copy CrewAI makes of it, work under this session."""
+def remember(agent: Any, session: Session, *, with_crew: bool = False) -> None:
+    """Let the agent, and every copy CrewAI makes of it, work under this session.
+
+    Args:
+        agent: The agent.
+        session: Its session.
+        with_crew: Whether its whole crew was bound with it.
+    """
+    earlier = _find(agent)
+    _tie(agent, _Bond(agent, session, with_crew))
+    if earlier is not None:
+        earlier.bond.release(agent)
+
+
+def _tie(agent: Any, bond: _Bond) -> None:
     number = id(agent)
     with _lock:
-        _bindings[number] = _Binding(weakref.ref(agent, lambda _: _drop(number)), session)
+        _bindings[number] = _Binding(weakref.ref(agent, lambda _: _drop(number)), bond)
     original = weakref.ref(agent)
 
     def copy() -> Any:
@@ -38,7 +67,7 @@ def remember(agent: Any, session: Session) -> None:
         made = type(found).copy(found)
         binding = _find(found)
         if binding is not None:
-            remember(made, binding.session)
+            _tie(made, binding.bond)
         return made
 
     # On the object, past pydantic: the class is shared by agents that are not bound.
@@ -51,34 +80,52 @@ def _drop(number: int) -> None:
 
 
 def forget(agent: Any) -> None:
-    """Let the current session count again for this agent."""
-    _drop(id(agent))
+    """Let the current session count again for this agent.
+
+    Copies that are at work go on as they are: they must not fall to a session that may be wider.
+    """
+    binding = _find(agent)
+    if binding is not None:
+        binding.bond.release(agent)
+        _drop(id(agent))
 
 
 def is_any_bound() -> bool:
-    """Whether there is an agent whose calls are not the current session's."""
-    return bool(_bindings)
+    """Whether there is an agent that somebody has bound, and not unbound again."""
+    with _lock:
+        return any(not binding.bond.released for binding in _bindings.values())
+
+
+def own_session(agent: Any) -> Session | None:
+    """The session the agent is bound to, or None."""
+    binding = _find(agent)
+    return binding.bond.session if binding is not None else None
 
 
 def session_of(agent: Any) -> Session | None:
-    """The session an agent works under: its own if it is bound, else the current one."""
-    binding = _find(agent)
-    return binding.session if binding is not None else current_session()
+    """The agent's own session if it is bound, else the current one."""
+    return own_session(agent) or current_session()
 
 
-def session_of_model(llm: Any) -> Session | None:
-    """The session of a call that names no agent, such as one that converts an answer.
+def is_bound_whole(crew: Any) -> bool:
+    """Whether the crew, or the one it is a copy of, was bound as a whole."""
+    agents = [*(getattr(crew, "agents", None) or ()), getattr(crew, "manager_agent", None)]
+    return any(binding is not None and binding.bond.with_crew for binding in map(_find, agents))
 
-    It is that of the one bound agent whose model this is, else the current one.
+
+def owner_of_model(llm: Any) -> Session | None:
+    """The session of the one bound agent whose model this is, or None.
+
+    For calls that name no agent, such as those that convert an answer.
     """
     with _lock:
-        bound = [(b.agent(), b.session) for b in _bindings.values()]
+        bound = [(b.agent(), b.bond.session) for b in _bindings.values()]
     owners = {
         id(session): session
         for agent, session in bound
         if llm is not None and getattr(agent, "llm", None) is llm
     }
-    return next(iter(owners.values())) if len(owners) == 1 else current_session()
+    return next(iter(owners.values())) if len(owners) == 1 else None
 
 
 def is_agent(thing: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from crewai.events import LLMCallCompletedEvent, LLMCallFailedEvent, crewai_event_bus
 from crewai.hooks import (
     InterceptionPoint,
     get_after_llm_call_hooks,
@@ -15,7 +16,7 @@ from crewai.hooks import (
 )
 
 from tabard import ConfigurationError
-from tabard_crewai.model_hooks import after_execution, after_model, before_model
+from tabard_crewai.model_hooks import after_event, after_execution, after_model, before_model
 from tabard_crewai.tool_hooks import after_tool, before_tool
 
 HOOKS: dict[InterceptionPoint, Callable[[Any], Any]] = {
@@ -25,7 +26,8 @@ HOOKS: dict[InterceptionPoint, Callable[[Any], Any]] = {
     InterceptionPoint.POST_MODEL_CALL: after_model,
     InterceptionPoint.EXECUTION_END: after_execution,
 }
-
+_EVENTS: tuple[type[Any], ...] = (LLMCallCompletedEvent, LLMCallFailedEvent)
+"""What tells of the end of a model call that no hook follows; no more than that is left to them."""
 
 _SNAPSHOTS: dict[str, Callable[[], list[Any]]] = {
     "before_llm_call_hooks": get_before_llm_call_hooks,
@@ -34,14 +36,23 @@ _SNAPSHOTS: dict[str, Callable[[], list[Any]]] = {
 """The lists of model hooks that an executor takes a copy of when it is made."""
 
 
+_wanted = False
+"""Whether hooks that are gone were taken by somebody else."""
+
+
 def install() -> None:
     """Register the hooks for this process; doing it again changes nothing.
 
-    Call it before crews are built: CrewAI gives each executor the model hooks of that moment.
+    Call it before crews are built: CrewAI gives each executor the model hooks of that moment. From
+    now until `uninstall()` protected tools refuse when a hook is gone: somebody has cleared it.
     """
+    global _wanted
+    _wanted = True
     for point, hook in HOOKS.items():
         if hook not in get_hooks(point):
             register_hook(point, hook)
+    for event in _EVENTS:
+        crewai_event_bus.register_handler(event, after_event)
 
 
 def hook_executor(agent: Any) -> None:
@@ -69,13 +80,22 @@ def uninstall() -> None:
     Protected tools go on asking by themselves. While an agent is still bound they refuse, since
     nothing tells them any more which agent calls.
     """
+    global _wanted
+    _wanted = False
     for point, hook in HOOKS.items():
         unregister_hook(point, hook)
+    for event in _EVENTS:
+        crewai_event_bus.off(event, after_event)
 
 
 def missing_hooks() -> list[str]:
     """The points at which somebody has taken a hook out, or none was ever put."""
     return [point.value for point, hook in HOOKS.items() if hook not in get_hooks(point)]
+
+
+def are_gone() -> bool:
+    """Whether hooks are missing that were installed, and that nobody has uninstalled."""
+    return _wanted and bool(missing_hooks())
 
 
 def assert_installed(*agents: Any) -> None:

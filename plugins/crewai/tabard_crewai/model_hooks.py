@@ -10,9 +10,9 @@ from typing import Any
 
 from crewai.hooks import HookAborted
 
-from tabard import AccessDenied, ModelCall, admit
+from tabard import AccessDenied, ModelCall
 from tabard.budget import MESSAGE_TOKENS, TOOLS_TOKENS, add_tokens, most_tokens
-from tabard_crewai.bound import session_of, session_of_model
+from tabard_crewai.caller import admit_of_agent, admit_of_model
 from tabard_crewai.models import ModelCalls
 from tabard_crewai.refusal import refuse_admitted, untranslatable
 
@@ -39,9 +39,10 @@ def before_model(context: Any) -> None:
     """
     try:
         call = _call_of(context.llm, _most_read(context), _most_written(context.llm))
-        caller = context.agent
-        session = session_of_model(context.llm) if caller is None else session_of(caller)
-        permit = admit(call, session=session)
+        if context.agent is None:
+            permit = admit_of_model(call, context.llm)
+        else:
+            permit = admit_of_agent(call, context.agent, context.crew)
         if call.name == _UNKNOWN:
             raise refuse_admitted(
                 permit,
@@ -137,3 +138,8 @@ def after_model(context: Any) -> None:
 def after_execution(context: Any) -> None:
     """Record that calls the crew has made and nothing was heard of are over."""
     model_calls.close(getattr(context, "crew", None), getattr(context, "flow", None))
+
+
+def after_event(source: Any, event: Any) -> None:
+    """Record how a call ended that CrewAI runs no hook after; it tells of its end all the same."""
+    model_calls.heard_of(source)

@@ -2,13 +2,16 @@
 
 CrewAI runs no hook after an answer that asks for tools, and none after an error. So a call also
 ends when the tool call it asked for begins, when the same executor calls again, or when the crew is
-done. Then the model's own count of tokens tells whether it has answered.
+done. Then the model's own count of tokens tells whether it has answered. After a call made without
+an executor there may be no hook at all: CrewAI's event of its end, which carries the context of the
+call, is the sign of that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +50,10 @@ class _Open:
             self.permit.fail("unknown")
 
 
+_direct: ContextVar[_Open | None] = ContextVar("tabard_crewai_direct_call", default=None)
+"""The latest call that was made here without an executor."""
+
+
 class ModelCalls:
     """Model calls in progress, by the executor, or the thread or task, that makes them."""
 
@@ -65,6 +72,8 @@ class ModelCalls:
                 if other.meter is meter:
                     other.alone = call.alone = False
             self._calls[_key(owner)] = call
+        if context.executor is None:
+            _direct.set(call)
         if earlier is not None:
             earlier.give_up()
 
@@ -86,6 +95,18 @@ class ModelCalls:
             call = self._calls.pop(_key(asked[0].owner)) if len(asked) == 1 else None
         if call is not None:
             call.answer()
+
+    def heard_of(self, llm: Any) -> None:
+        """A call of this model without an executor, the latest in this context, is over."""
+        call = _direct.get()
+        if call is None or call.context.llm is not llm:
+            return
+        with self._lock:
+            over = self._calls.get(_key(call.owner)) is call
+            if over:
+                del self._calls[_key(call.owner)]
+        if over:
+            call.give_up()
 
     def close(self, crew: Any, flow: Any) -> None:
         """A crew, or an executor on its own, is done."""

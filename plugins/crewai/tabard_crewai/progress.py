@@ -11,40 +11,68 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from tabard import AccessDenied, Permit, Session, ToolCall, current_session
+from tabard_crewai.handover import Handover
 from tabard_crewai.ticket import Ticket
+
+
+class Decided(NamedTuple):
+    """How a call was decided.
+
+    Attributes:
+        outcome: The admission, or the refusal.
+        handover: What a coworker works under meanwhile, if the call asks one.
+        cached: What CrewAI's cache holds for the call; None when there is nothing.
+    """
+
+    outcome: Ticket | AccessDenied
+    handover: Handover | None = None
+    cached: object = None
 
 
 class _Call(NamedTuple):
     tool_input: Any
-    outcome: Ticket | AccessDenied
+    decided: Decided
     entered: Session | None
 
 
 _calls: ContextVar[tuple[_Call, ...]] = ContextVar("tabard_crewai_calls", default=())
 
 
-def begin(tool_input: Any, outcome: Ticket | AccessDenied) -> None:
+def begin(
+    tool_input: Any,
+    outcome: Ticket | AccessDenied,
+    handover: Handover | None = None,
+    cached: object = None,
+) -> None:
     """Remember how a call was decided; an admitted one goes on as the agent it was admitted for.
 
-    So whatever the body calls in turn is the bound agent's, not the session's around the crew.
+    So whatever the body calls in turn is the bound agent's, or the coworker's who was asked, not
+    the session's around the crew.
     """
     entered = None
-    if isinstance(outcome, Ticket) and outcome.permit.session is not current_session():
-        entered = outcome.permit.session.__enter__()
-    _calls.set((*_calls.get(), _Call(tool_input, outcome, entered)))
+    if isinstance(outcome, Ticket):
+        inside = handover.session if handover else outcome.permit.session
+        if inside is not current_session():
+            entered = inside.__enter__()
+    call = _Call(tool_input, Decided(outcome, handover, cached), entered)
+    _calls.set((*_calls.get(), call))
 
 
-def end(tool_input: Any) -> Ticket | AccessDenied | None:
-    """How the call was decided, once: CrewAI passes the same dict before and after it."""
+def end(tool_input: Any) -> Decided | None:
+    """How the call was decided, once: CrewAI passes the same dict before and after it.
+
+    Whoever was asked within it has to be done by now.
+    """
     calls = _calls.get()
     for position in reversed(range(len(calls))):
-        call = calls[position]
-        if call.tool_input is tool_input:
+        if calls[position].tool_input is tool_input:
             _calls.set(calls[:position])
             for ended in reversed(calls[position:]):
                 if ended.entered is not None:
                     ended.entered.__exit__(None, None, None)
-            return call.outcome
+                if ended.decided.handover is not None:
+                    ended.decided.handover.close()
+            return calls[position].decided
     return None
 
 
@@ -55,5 +83,18 @@ def redeem(action: ToolCall) -> Permit | None:
         ValueError: The arguments have no plain JSON form.
     """
     calls = _calls.get()
-    innermost = calls[-1].outcome if calls else None
+    innermost = calls[-1].decided.outcome if calls else None
     return innermost.redeem(action) if isinstance(innermost, Ticket) else None
+
+
+def acting(own: Session) -> Session | None:
+    """What an agent that is bound to a session works under here: that one, or a narrower one.
+
+    Returns:
+        None directly inside a call that asks another agent: then it has no business here.
+    """
+    handovers: list[Handover | None] = [call.decided.handover for call in reversed(_calls.get())]
+    for handover in handovers:
+        if handover is not None and handover.own is own:
+            return handover.session
+    return own if not handovers or handovers[0] is None else None

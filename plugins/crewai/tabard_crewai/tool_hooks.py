@@ -5,25 +5,31 @@ CrewAI lets a call through when a hook raises anything but `HookAborted`, so not
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 from crewai.hooks import HookAborted
 from crewai.utilities.string_utils import sanitize_tool_name
 
-from tabard import AccessDenied, Permit, ToolCall, admit
+from tabard import AccessDenied, Permit, ToolCall
 from tabard_crewai import progress
-from tabard_crewai.bound import session_of
+from tabard_crewai.bound import own_session, session_of
+from tabard_crewai.caller import admit_of_agent
+from tabard_crewai.failure import end_call, report_refusal
+from tabard_crewai.handover import (
+    Handover,
+    coworker_of,
+    hand_over,
+    is_handover,
+    role_as_written,
+)
 from tabard_crewai.model_hooks import model_calls
+from tabard_crewai.progress import Decided
 from tabard_crewai.refusal import refuse_admitted, refuse_unreadable, untranslatable
 from tabard_crewai.ticket import Ticket
 
 SOURCE = "tabard"
-_FAILURES = {
-    "Error executing tool: ": "tool_error",
-    "Tool execution blocked by hook.": "blocked_by_another_hook",
-}
-"""How CrewAI begins the text that stands for a result when there is none."""
 
 
 def before_tool(context: Any) -> None:
@@ -33,33 +39,38 @@ def before_tool(context: Any) -> None:
         HookAborted: It is refused, for whatever reason.
     """
     try:
-        outcome = _decide(context)
-        progress.begin(getattr(context, "tool_input", None), outcome)
+        decided = _decide(context)
+        progress.begin(getattr(context, "tool_input", None), *decided)
     except Exception as error:
         raise HookAborted(untranslatable(error).reason, SOURCE) from None
-    if isinstance(outcome, AccessDenied):
-        raise HookAborted(outcome.reason, SOURCE)
+    if isinstance(decided.outcome, AccessDenied):
+        raise HookAborted(decided.outcome.reason, SOURCE)
 
 
-def _decide(context: Any) -> Ticket | AccessDenied:
+def _decide(context: Any) -> Decided:
     try:
         model_calls.answered(context)  # this tool call is what the model has said
         return _admit(context)
     except AccessDenied as refusal:
-        return refusal
+        return Decided(refusal)
     except Exception as error:
         name = getattr(context, "tool_name", None)
-        return refuse_unreadable(
+        unreadable = refuse_unreadable(
             error,
             tool=name if isinstance(name, str) and name else "(unreadable)",
             session=session_of(getattr(context, "agent", None)),
         )
+        return Decided(unreadable)
 
 
-def _admit(context: Any) -> Ticket:
-    name = _name_of(context)
-    action = ToolCall(name, _arguments_that_run(context))
-    permit = admit(action, session=session_of(context.agent))
+def _admit(context: Any) -> Decided:
+    tool = getattr(context.tool, "_original_tool", None) or context.tool
+    arguments = _arguments_that_run(context)
+    coworker = coworker_of(tool, arguments) if is_handover(tool) else None
+    if coworker is not None:  # whom CrewAI reads the argument as, however the model spells it
+        arguments["coworker"] = role_as_written(coworker)
+    action = ToolCall(_name_of(context, tool), arguments)
+    permit = admit_of_agent(action, context.agent, context.crew)
     if _is_ambiguous(context):
         raise refuse_admitted(
             permit,
@@ -67,10 +78,29 @@ def _admit(context: Any) -> Ticket:
             reason=f"several tools are known to CrewAI as {context.tool_name}; rename one of them",
         )
     try:
-        return Ticket(action, permit)
+        handover = _hand_over(tool, coworker, permit)
+        return Decided(Ticket(action, permit), handover, _cached(context))
     except Exception as error:
-        permit.fail(error)
+        permit.fail(error.code if isinstance(error, AccessDenied) else error)
         raise
+
+
+def _hand_over(tool: Any, coworker: Any, permit: Permit) -> Handover | None:
+    if tool is None:  # CrewAI may run one it does not show here: it is lent nobody who is bound
+        return Handover(None, permit.session)
+    if not is_handover(tool):
+        return None
+    own = own_session(coworker)
+    return hand_over(coworker, permit.session, None if own is None else progress.acting(own))
+
+
+def _cached(context: Any) -> object:
+    """What CrewAI will answer with instead of running the tool, if it keeps results."""
+    cache = getattr(getattr(context.agent, "tools_handler", None), "cache", None)
+    if cache is None:
+        return None
+    key = json.dumps(context.tool_input) if context.tool_input else ""
+    return cache.read(tool=context.tool_name, input=key)
 
 
 def _arguments_that_run(context: Any) -> dict[str, Any]:
@@ -88,11 +118,13 @@ def _arguments_that_run(context: Any) -> dict[str, Any]:
     return validated
 
 
-def _name_of(context: Any) -> str:
-    """The tool's own name, as it was written; CrewAI knows it by a simplified one."""
-    original = getattr(context.tool, "_original_tool", None) or context.tool
-    name = getattr(original, "name", None) or context.tool_name
-    if not isinstance(name, str):
+def _name_of(context: Any, tool: Any) -> str:
+    """The tool's own name, as it was written; CrewAI knows it by a simplified one.
+
+    CrewAI's own tools that ask a coworker go by the simplified one: nobody has written them.
+    """
+    name = context.tool_name if is_handover(tool) else getattr(tool, "name", context.tool_name)
+    if not isinstance(name, str) or not name:
         raise TypeError("a tool without a name")
     return name
 
@@ -115,21 +147,19 @@ def _unnumbered(name: str) -> str:
 
 
 def after_tool(context: Any) -> str | None:
-    """Record how a tool call ended; tell the model why if it was refused."""
-    outcome = progress.end(context.tool_input)
-    if isinstance(outcome, AccessDenied):
-        return f"Denied: {outcome.reason} (code: {outcome.code})"
-    if outcome is not None:
-        outcome.void()
-        _record_outcome(outcome.permit, context.raw_tool_result)
+    """Record how a tool call ended; tell the model, and the task's output, why if it was refused.
+
+    Raises:
+        HookAborted: The host's `tool_failure_policy` is to abort when a tool fails.
+    """
+    decided = progress.end(context.tool_input)
+    if decided is None:
+        return None
+    if isinstance(decided.outcome, AccessDenied):
+        report_refusal(context, decided.outcome)
+        return f"Denied: {decided.outcome.reason} (code: {decided.outcome.code})"
+    decided.outcome.void()
+    result = context.raw_tool_result
+    from_cache = decided.cached is not None and result is decided.cached
+    end_call(decided.outcome.permit, result, from_cache=from_cache)
     return None
-
-
-def _record_outcome(permit: Permit, result: object) -> None:
-    """Settle, or fail where CrewAI says in words that the tool failed or did not run."""
-    text = result if isinstance(result, str) else ""
-    error = next((kind for start, kind in _FAILURES.items() if text.startswith(start)), None)
-    if error is None:
-        permit.settle(result)
-    else:
-        permit.fail(error)

@@ -13,12 +13,16 @@ from typing import Any, TypeVar
 
 from crewai.tools import BaseTool
 from crewai.tools.base_tool import Tool
+from crewai.tools.mcp_native_tool import MCPNativeTool
+from crewai.tools.mcp_tool_wrapper import MCPToolWrapper
 from crewai.tools.tool_failure import ToolFailure
 
 from tabard import AccessDenied, ConfigurationError, Permit, ToolCall, admit
 from tabard.arguments import BoundCall, bind_call
 from tabard_crewai.bound import is_any_bound
-from tabard_crewai.hooks import missing_hooks
+from tabard_crewai.failure import end_call, failure_of
+from tabard_crewai.handover import is_handover
+from tabard_crewai.hooks import are_gone, missing_hooks
 from tabard_crewai.progress import redeem
 from tabard_crewai.refusal import refuse_admitted, refuse_unreadable
 
@@ -39,6 +43,11 @@ def protect(tool: _Tool) -> _Tool:
         raise ConfigurationError(
             f"protect: expected a CrewAI tool, found {type(tool).__name__}; put @protect above "
             "@tool, or call it on an instance of your tool class"
+        )
+    if is_handover(tool):
+        raise ConfigurationError(
+            f"protect: `{tool.name}` asks a coworker; install() admits it and narrows what the "
+            "coworker may do, which a tool by itself cannot"
         )
     _refuse_other_entrances(type(tool))
     copy = tool.model_copy(update={"cache_function": _never_cache})
@@ -66,10 +75,20 @@ def _refuse_other_entrances(kind: type[BaseTool]) -> None:
 def _bodies(tool: BaseTool) -> list[str]:
     """The attributes through which the tool's body can be reached."""
     kind = type(tool)
+    for remote, body in _REMOTE_BODIES.items():
+        if isinstance(tool, remote) and kind._run is remote._run:
+            return [body]
     bodies = ["func"] if callable(getattr(tool, "func", None)) else []
     if kind._run is Tool._run and kind._arun is Tool._arun:
         return bodies  # they do nothing but call `func`
     return [*bodies, "_run"] + (["_arun"] if kind._arun is not BaseTool._arun else [])
+
+
+_REMOTE_BODIES: dict[type[BaseTool], str] = {
+    MCPNativeTool: "_run_async",
+    MCPToolWrapper: "_execute_tool",
+}
+"""What asks the MCP server, once each time it is called: the rest of these classes leads to it."""
 
 
 def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -88,7 +107,9 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
                 return admitted
             permit, call = admitted
             with permit, permit.session:
-                return await function(*call.args, **call.kwargs)
+                answer = await function(*call.args, **call.kwargs)
+                end_call(permit, answer)
+                return answer
 
         guarded: Callable[..., Any] = guarded_later
     else:
@@ -107,7 +128,7 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
                 raise
             if inspect.isawaitable(result):
                 return _finish(result, permit)
-            permit.settle(result)
+            end_call(permit, result)
             return result
 
     setattr(guarded, _MARK, guarded)
@@ -115,9 +136,11 @@ def _wrap(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 async def _finish(result: Awaitable[Any], permit: Permit) -> Any:
-    """Run what a plain function has only promised, still as the agent it was admitted for."""
+    """Run what a function has only promised, still as the agent it was admitted for."""
     with permit, permit.session:
-        return await result
+        answer = await result
+        end_call(permit, answer)
+        return answer
 
 
 def _ask(
@@ -128,9 +151,9 @@ def _ask(
         call = bind_call(signature, args, kwargs)
         return _admit(ToolCall(name, call.named)), call
     except AccessDenied as refusal:
-        return _failure(refusal)
+        return failure_of(refusal)
     except Exception as error:
-        return _failure(refuse_unreadable(error, tool=name))
+        return failure_of(refuse_unreadable(error, tool=name))
 
 
 def _admit(action: ToolCall) -> Permit:
@@ -139,17 +162,11 @@ def _admit(action: ToolCall) -> Permit:
         permit = redeem(action)
     except ValueError:
         permit = None  # the guard refuses these arguments itself, and puts that on record
-    if permit is not None:
-        return permit
-    permit = admit(action)
-    if is_any_bound() and missing_hooks():
+    permit = permit or admit(action)
+    if are_gone() or (is_any_bound() and missing_hooks()):
         raise refuse_admitted(
             permit,
             code="hooks_missing",
-            reason="agents are bound, but the hooks that tell which one calls are gone",
+            reason="the hooks that tell which one calls are gone",
         )
     return permit
-
-
-def _failure(refusal: AccessDenied) -> ToolFailure:
-    return ToolFailure(message=f"Denied: {refusal.reason}", code=refusal.code)
