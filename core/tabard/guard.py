@@ -257,11 +257,15 @@ class Guard:
 
     def _admit(self, action: Action, caller: object, proof: str | None) -> Permit:
         """Judge and record; once more if another policy came into force in between."""
-        while True:
-            judged = self._judge.judge(action, caller, proof)
-            with suppress(PolicyChanged):
-                found = self._admissions.admit(judged)
-                break
+        try:
+            while True:
+                judged = self._judge.judge(action, caller, proof)
+                with suppress(PolicyChanged):
+                    found = self._admissions.admit(judged)
+                    break
+        except Exception as error:
+            self._admissions.note_failure(error)
+            raise
         session, verdict = judged.session, found.verdict
         if session is None or not verdict.permits:
             agent = None if session is None else session.spiffe_id
@@ -427,6 +431,7 @@ class Guard:
 
     def close(self) -> None:
         """Close the log of this guard; every later call is refused."""
+        self._admissions.close()
         if self._background is None:
             self._store.close()
         else:
