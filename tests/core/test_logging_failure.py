@@ -131,7 +131,7 @@ class TestDeny:
             with pytest.raises(GuardUnavailable):
                 guard.admit(ALLOWED, session=session)
         guard.close()
-        with sqlite3.connect(guard._store.path) as database:  # type: ignore[attr-defined]
+        with sqlite3.connect(guard._store.path) as database:
             rows = database.execute("SELECT body ->> '$.type' FROM record ORDER BY id").fetchall()
         late = ["tool.outcome", "audit.recovered", "writer.close"]
         assert [kind for (kind,) in rows if kind in late][-3:] == late
@@ -253,7 +253,7 @@ class TestGoingAhead:
         """A call waits for the log before it runs; its end does not wait a second time."""
         guard, session = opened(mode)
         with unwritable(guard):
-            guard._store._db.execute("PRAGMA busy_timeout = 500")  # type: ignore[attr-defined]
+            guard._store._db.execute("PRAGMA busy_timeout = 500")
             began = time.monotonic()
             guard.admit(ALLOWED, session=session).settle()
             assert 0.4 < time.monotonic() - began < 0.9

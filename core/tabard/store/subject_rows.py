@@ -40,6 +40,10 @@ class SubjectRows:
         cursor = self._db.execute("DELETE FROM payload WHERE pseudonym = ?", (pseudonym,))
         return cursor.rowcount
 
+    def erase_payloads(self, call: str) -> int:
+        """Forget what was kept of one call; returns how many payloads that was."""
+        return self._db.execute("DELETE FROM payload WHERE call = ?", (call,)).rowcount
+
     def add_payload(self, call: str, part: str, *, pseudonym: str | None, data: bytes) -> None:
         """Keep what a call was given, or gave back; encrypted by the caller."""
         self._db.execute("INSERT INTO payload VALUES (?, ?, ?, ?)", (call, part, pseudonym, data))

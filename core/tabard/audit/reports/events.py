@@ -22,6 +22,7 @@ _SUBJECTS = (
     "approval.tool",
     "approval.id",
     "read.call",
+    "erased.call",
     "call",
     "cred.jti",
     "key.kid",

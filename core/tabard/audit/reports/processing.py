@@ -57,7 +57,7 @@ class Processing:
 
     def add(self, entry: Entry) -> None:
         """Take an entry into account; a call that was refused has processed nothing."""
-        if entry.kind in ("subject.erased", "log.pruned"):
+        if entry.kind in ("subject.erased", "payload.erased", "log.pruned"):
             self.erasure.add(entry)
             self.erasures.append(entry)
         if not is_decision(entry):
