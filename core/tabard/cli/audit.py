@@ -100,7 +100,7 @@ def _follow(store: SqliteStore, wanted: Filter, after: int, as_json: bool) -> No
 @app.command()
 def show(
     context: typer.Context,
-    entry: Annotated[int, typer.Argument(min=1, help="The number of the record.")],
+    entry: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The record's number.")],
     as_json: AsJson = False,
 ) -> None:
     """Show one record with everything in it."""
@@ -112,7 +112,10 @@ def show(
     if as_json:
         print_json([_as_json(found)])
         return
-    for name, value in (*_flat(found.fields), ("leaf", found.leaf)):
+    rows = [*_flat(found.fields), ("leaf", found.leaf)]
+    if found.kind.endswith(".decision"):
+        rows += [("what became of it", call.ending) for call in find_calls(store, str(entry))]
+    for name, value in rows:
         say(f"{name:<24} {value}")
 
 
@@ -170,7 +173,7 @@ def _facts(call: Call) -> Iterator[tuple[str, object]]:
     yield "approved by", decision.get("approval.by")
     yield "purpose", decision.get("data.purpose")
     yield "data class", decision.get("data.data_class")
-    yield "outcome", _ending(outcome, denied=decision.get("decision.effect") == "deny")
+    yield "outcome", call.ending
     cost = outcome and outcome.get("cost")
     yield "cost", cost and format_amount(cost["amount"], cost["currency"])
     entries = [decision.index] if outcome is None else [decision.index, outcome.index]
@@ -182,13 +185,6 @@ def _facts(call: Call) -> Iterator[tuple[str, object]]:
         if call.sealed is None
         else f"sealed by the checkpoint of {call.sealed} entries; export it to prove it elsewhere",
     )
-
-
-def _ending(outcome: Entry | None, *, denied: bool) -> str:
-    if outcome is None:
-        return "did not run" if denied else "none on record: it runs, or its process died in it"
-    error = outcome.get("outcome.error_type")
-    return "ok" if error is None else f"error ({error})"
 
 
 def _actors(act: object) -> Iterator[str]:

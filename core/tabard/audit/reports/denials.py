@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from tabard.audit.entries import Entry
+from tabard.audit.fate import went_ahead
 from tabard.audit.reports.asked import Asked, asked_section, nothing_section
 from tabard.audit.reports.reading import (
     Reading,
@@ -17,7 +18,6 @@ from tabard.audit.reports.reading import (
     is_decision,
     moment,
     text,
-    went_ahead,
 )
 from tabard.audit.reports.report import (
     Bar,
