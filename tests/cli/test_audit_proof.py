@@ -51,13 +51,15 @@ class TestWho:
     def test_by_tool_and_time(self, tabard: Any, call: str) -> None:
         rows = tabard("audit", "who", "--tool", "drop_tables", "--json").rows
         assert [row["outcome"] for row in rows] == ["did not run"]
+        rows = tabard("audit", "who", "--tool", "drop_*", "--json").rows
+        assert [row["outcome"] for row in rows] == ["did not run"]
         asked = ("audit", "who", "--tool", "drop_tables", "--until", "2020-01-01", "--json")
         assert tabard(*asked).code == 2
 
     @pytest.mark.parametrize(
         "typed",
-        [(), ("x", "--tool", "y"), ("no-such-call",), ("99999",), ('"',), ("\\",), ("é",),
-         ("--tool", "t", "--since", "yesterday")],
+        [(), ("x", "--tool", "y"), ("no-such-call",), ("99999",), ("9" * 26,), ('"',), ("\\",),
+         ("é",), ("--tool", "t", "--since", "yesterday")],
     )  # fmt: skip
     def test_misuse(self, tabard: Any, call: str, typed: tuple[str, ...]) -> None:
         answer = tabard("audit", "who", *typed)
@@ -72,6 +74,18 @@ class TestShowAndTail:
         assert "leaf" in tabard("audit", "show", "4").out
         assert tabard("audit", "show", "999").code == 2
         assert tabard("audit", "show", "0").code == 2
+        answer = tabard("audit", "show", "9" * 20)
+        assert (answer.code, "please report it" in answer.err) == (2, False)
+
+    def test_narrow_terminal(self, tabard: Any, call: str, monkeypatch: Any) -> None:
+        """No word is cut in two where a table has not the room; the title counts what is shown."""
+        monkeypatch.setattr("tabard.cli.output._ROOMY", 1000)
+        lines = tabard("audit", "tail", "-n", "6").out.splitlines()
+        shown = [row for row in tabard("audit", "tail", "-n", "6", "--json").rows
+                 if not row["type"].startswith("writer.")]  # fmt: skip
+        assert lines[0].startswith(f"{len(shown)} among the latest 6 of ")
+        assert len(lines) == 1 + len(shown)
+        assert any("tool drop_tables  deny no_grant  no grant names this tool" in x for x in lines)
 
     @pytest.mark.parametrize(
         ("typed", "count"),
@@ -80,6 +94,10 @@ class TestShowAndTail:
             (("--decision", "no_grant"), 1),
             (("--decision", "allow"), 1),
             (("--action", "claims_db.query"), 2),
+            (("--action", "claims_db.*"), 2),
+            (("--action", "*"), 3),
+            (("--action", "claims?db.query"), 0),
+            (("--action", "laims_db.*"), 0),
             (("--agent", "nobody"), 0),
             (("--since", "2099-01-01"), 0),
             (("--until", "1999-01-01"), 0),

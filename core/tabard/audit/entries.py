@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,7 +84,7 @@ class Filter:
     Attributes:
         agent: The agent's name or SPIFFE ID.
         session: The session's id.
-        action: The name of the tool, model or retriever.
+        action: The name of the tool, model or retriever; `*` stands for any characters.
         decision: `allow`, `deny`, `ask`, or a code, for example `no_grant`.
         since: The earliest time.
         until: The time before which it was.
@@ -101,12 +102,13 @@ class Filter:
         asked = (
             (self.agent, ("agent.name", "agent.id", "subject.name", "subject.id")),
             (self.session, ("session",)),
-            (self.action, ("action.name",)),
             (self.decision, ("decision.effect", "decision.code")),
         )
         for value, paths in asked:
             if value is not None and value not in [entry.get(path) for path in paths]:
                 return False
+        if self.action is not None and not _fits(self.action, entry.get("action.name")):
+            return False
         if self.since is not None and entry.time < self.since:
             return False
         return self.until is None or entry.time < self.until
@@ -114,7 +116,16 @@ class Filter:
     @property
     def text(self) -> str:
         """A text every such record holds, to look quickly; empty when there is none."""
-        return next((text for text in (self.session, self.action, self.agent) if text), "")
+        action = None if self.action is None or "*" in self.action else self.action
+        return next((text for text in (self.session, action, self.agent) if text), "")
+
+
+def _fits(pattern: str, name: object) -> bool:
+    """Whether a name is that one, or one of those a pattern means."""
+    if "*" not in pattern or not isinstance(name, str):
+        return name == pattern
+    parts = map(re.escape, pattern.split("*"))
+    return re.fullmatch(".*".join(parts), name, re.DOTALL) is not None
 
 
 def read_moment(text: str | None) -> datetime | None:

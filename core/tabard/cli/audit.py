@@ -20,7 +20,7 @@ from tabard.audit.entries import (
 )
 from tabard.budget import format_amount
 from tabard.cli import proof, retention, ship, ui
-from tabard.cli.output import AsJson, print_json, print_table, say
+from tabard.cli.output import AsJson, is_roomy, print_json, print_table, say
 from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.store import SqliteStore
@@ -36,7 +36,9 @@ _POLL = 0.5
 
 Agent = Annotated[str | None, typer.Option(help="The agent's name or SPIFFE ID.")]
 OneSession = Annotated[str | None, typer.Option(help="The session's id.")]
-Action = Annotated[str | None, typer.Option(help="The tool, model or retriever.")]
+Action = Annotated[
+    str | None, typer.Option(help="The tool, model or retriever, e.g. payments.*; quote the star.")
+]
 Verdict = Annotated[str | None, typer.Option("--decision", help="allow, deny, ask, or a code.")]
 Since = Annotated[str | None, typer.Option(help="The earliest time, e.g. 2026-11-25T09:30 (UTC).")]
 Until = Annotated[str | None, typer.Option(help="The time before which it was.")]
@@ -77,7 +79,12 @@ def tail(
         columns = ("entry", "time (UTC)", "agent", "what", "verdict", "why")
         rows = [(e.index, *_row(e.fields)) for e in found if not e.kind.startswith("writer.")]
         which = f"the latest {len(found)} of {last} records" if everything else "what was asked for"
-        print_table(f"among {which}", columns, rows)
+        title = f"{len(rows)} among {which}; those that only link others are left out"
+        if is_roomy():
+            print_table(title, columns, rows)
+        else:  # a table would cut words in two
+            for row in (title, *(_line(row) for row in rows)):
+                say(row)
     if follow:
         _follow(store, wanted, max(last, found[-1].index if found else 0), as_json)
 
@@ -91,7 +98,7 @@ def _follow(store: SqliteStore, wanted: Filter, after: int, as_json: bool) -> No
                 if as_json:
                     print_json([_as_json(entry)])
                 elif not entry.kind.startswith("writer."):
-                    say("  ".join(str(cell) for cell in (entry.index, *_row(entry.fields)) if cell))
+                    say(_line((entry.index, *_row(entry.fields))))
             time.sleep(_POLL)
     except KeyboardInterrupt:
         return
@@ -126,7 +133,7 @@ def who(
         str | None,
         typer.Argument(help="The id of a call: tabard's, the framework's or the provider's."),
     ] = None,
-    tool: Annotated[str | None, typer.Option(help="The tool, model or retriever.")] = None,
+    tool: Action = None,
     since: Since = None,
     until: Until = None,
     as_json: AsJson = False,
@@ -204,6 +211,10 @@ def _flat(members: dict[str, Any], before: str = "") -> Iterator[tuple[str, obje
             yield from _flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def _line(row: tuple[object, ...]) -> str:
+    return "  ".join(str(cell) for cell in row if cell)
 
 
 def _row(record: dict[str, Any]) -> tuple[object, ...]:

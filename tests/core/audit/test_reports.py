@@ -323,6 +323,20 @@ class TestEveryReport:
 
 
 class TestDenials:
+    def test_every_line_cites(
+        self, guard: Guard, session: Session, reports: dict[str, Report]
+    ) -> None:
+        """What is evidenced names entries, where there is nothing to count, too."""
+        for row in rows(reports["denials"], "Summary"):
+            assert row.cites.entries
+            assert row.cells[1]
+
+    def test_nothing_refused(self, guard: Guard, session: Session) -> None:
+        guard.admit(ToolCall("lookup"), session=session)
+        report = report_denials(entries(guard), facts(guard))
+        [row] = rows(report, "Summary")
+        assert (row.cells, len(row.cites.entries)) == (("calls refused", 0, "of 1 decisions"), 1)
+
     def test_recount(self, reports: dict[str, Report], guard: Guard) -> None:
         """By code, agent, rule and action: the same numbers as counting by hand."""
         records = [
