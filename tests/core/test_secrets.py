@@ -260,6 +260,15 @@ def test_no_key_of_a_service_in_the_log(
     assert key not in dump
 
 
+@pytest.mark.parametrize("words", ["call of Jan Janssens", "jan\njanssens", "jan\u202e"])
+def test_words_are_no_ids(guard: Guard, session: Any, words: str) -> None:
+    """What a framework or a provider calls a call is an id; a sentence is not recorded as one."""
+    action = ToolCall("policy_lookup", {"policy_no": "POL-123456"}, call_id=words)
+    guard.admit(action, session=session).settle(provider_id=words)
+    decision, outcome = list(guard.records())[-2:]
+    assert (decision["action"]["call_id"], outcome["provider_id"]) == ("(no id)", "(no id)")
+
+
 @pytest.mark.parametrize(
     ("error", "recorded"),
     [

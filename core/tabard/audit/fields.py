@@ -61,7 +61,7 @@ def action_field(
     """
     head = _action_head(action)
     if action.call_id is not None:
-        head += f',"call_id":{encode(str(action.call_id)[:_MAX_NAME])}'
+        head += f',"call_id":{encode(_id(str(action.call_id)))}'
     if arguments:
         # A model chooses the names it sends, so only what looks like a parameter is written out.
         names = ",".join(f'"{name}"' for name in arguments if _is_parameter(name))
@@ -76,6 +76,11 @@ def action_field(
     if type(limit) is int:
         head += f',"max_output_tokens":{limit}'
     return head + "}"
+
+
+def _id(text: str) -> str:
+    """An id as it is recorded; words with spaces between them are none, and may say anything."""
+    return "(no id)" if " " in text or not text.isprintable() else text[:_MAX_NAME]
 
 
 _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array",
@@ -148,7 +153,7 @@ def outcome_field(
         commit = hmac.digest(secret, text, "sha256").hex()
         used += f',"result":{{"commit":"{commit}","n":{len(text)}}}'
     if outcome.provider_id is not None:
-        used += f',"provider_id":{encode(outcome.provider_id[:_MAX_NAME])}'
+        used += f',"provider_id":{encode(_id(outcome.provider_id))}'
     if cost is not None:
         estimated = "true" if cost.estimated else "false"
         used += (
