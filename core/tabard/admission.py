@@ -7,6 +7,7 @@ budget that has been written by any process is seen.
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from tabard.audit.chain import timestamp
 from tabard.audit.fields import action_field, approval_field, decision_field, encode, hold_field
 from tabard.budget.ledger import HOLD_LIFETIME, Hold
 from tabard.clock import Clock, read_clock
-from tabard.errors import StoreError
+from tabard.errors import GuardUnavailable, StoreError
 from tabard.logging_failure import Event, LoggingFailure
 from tabard.notice import complain
 from tabard.payload import keep_arguments, keep_result
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from tabard.session import Session
     from tabard.store import Store, Transaction
 
+
+_PATIENCE = 10.0
+"""Seconds in which the end of a call does not wait for a log that could not be written again."""
 
 _NOBODY = '"agent":null,"session":null'
 
@@ -77,6 +81,7 @@ class Admissions:
         self._watch = watch
         self._clock = clock
         self._unwritten: deque[Event] = deque(failure.leftovers())
+        self._retry_at = 0.0
 
     def admit(self, judged: Judgement) -> Admission:
         """Put a call on record, and set aside what it needs.
@@ -104,11 +109,22 @@ class Admissions:
         except BaseException as error:
             self._unwritten.extendleft(reversed(late))
             if isinstance(error, StoreError) and self._failure.allows(judged):
+                self.note_failure(error, refused=False)
                 return self._admit_unlogged(judged)
             raise
-        if late:
+        if late or self._failure.has_failed:
             self._tell_recovery(late)
         return found
+
+    def note_failure(self, error: Exception, *, refused: bool = True) -> None:
+        """Remember that a call was refused, or an event is late, for want of a record of it."""
+        self._retry_at = time.monotonic() + _PATIENCE
+        try:
+            now = read_clock(self._clock)
+        except GuardUnavailable:
+            now = time.time()
+        code = error.code if isinstance(error, StoreError) else "internal"
+        self._failure.note(code, now, refused=refused)
 
     def _admit_unlogged(self, judged: Judgement) -> Admission:
         """Let a call go ahead that cannot be put on record now; everything else still holds.
@@ -139,7 +155,7 @@ class Admissions:
         self.write(Event(kind="audit.failure", fields=f'"unsealed":{waiting}'))
 
     def _tell_recovery(self, written: list[Event]) -> None:
-        """Put on record that the log is back, where calls went ahead without it."""
+        """Put on record that the log is back, and what went ahead or was refused without it."""
         self._failure.forget(self._unwritten)
         fields = self._failure.recovered(written)
         if fields is not None:
@@ -197,13 +213,38 @@ class Admissions:
 
     def write(self, event: Event) -> None:
         """Put an event on record; if that fails, before the next admission."""
+        if self._unwritten and time.monotonic() < self._retry_at:
+            self._wait(event)  # its call has waited for the log already
+            return
+        late: list[Event] = []
         try:
             with self._store.transaction(read_clock(self._clock)) as transaction:
+                self._write_late(transaction, late)
                 _write(event, transaction)
         except Exception as error:
             # The next admission writes it first, or is refused: nothing runs unlogged meanwhile.
+            self._unwritten.extendleft(reversed(late))
             self._wait(event)
+            self.note_failure(error, refused=False)
             complain("an event could not be recorded yet: %s", error)
+            return
+        if late:
+            self._tell_recovery(late)
+
+    def close(self) -> None:
+        """Write what still waits for the log, and that it could not be written, if it now can."""
+        late: list[Event] = []
+        if not self._unwritten and not self._failure.has_failed:
+            return
+        try:
+            with self._store.transaction(read_clock(self._clock)) as transaction:
+                self._write_late(transaction, late)
+        except Exception as error:
+            self._unwritten.extendleft(reversed(late))
+            if self._unwritten:
+                complain("%s events could not be recorded: %s", len(self._unwritten), error)
+            return
+        self._tell_recovery(late)
 
     def _wait(self, event: Event) -> None:
         """Keep an event for later; what the spool cannot take is remembered all the same."""

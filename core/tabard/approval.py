@@ -29,12 +29,13 @@ class ApprovalRequest:
         rule: The rule that asks.
         role: Who may answer.
         ttl: Seconds there are for an answer, and from a yes on for the call.
-        shown: The arguments the policy lets an approver see.
+        shown: The arguments the policy lets an approver see; empty once it is over.
         requested_at: POSIX seconds.
         expires_at: POSIX seconds after which it is over.
         state: What became of it.
         decided_by: The SPIFFE ID of who answered, or None.
         reason: What they said, or None.
+        pseudonym: The user the agent works for, or None; what is shown goes when they are erased.
     """
 
     id: str
@@ -52,6 +53,7 @@ class ApprovalRequest:
     state: State = "pending"
     decided_by: str | None = None
     reason: str | None = None
+    pseudonym: str | None = None
 
     def standing(self, now: float) -> Standing:
         """What it is good for at `now` (POSIX seconds)."""

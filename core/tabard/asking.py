@@ -99,4 +99,5 @@ def _new_request(
         shown={name: arguments[name] for name in approval.shown if name in arguments},
         requested_at=int(judged.now),
         expires_at=int(judged.now) + approval.ttl,
+        pseudonym=session.on_behalf_of,
     )

@@ -25,6 +25,7 @@ from tabard.identity.agent import find_agent
 from tabard.meter import key_of
 from tabard.revocation import explain
 from tabard.store import SqliteStore, Store
+from tabard.store.holder import StoreHolder
 
 if TYPE_CHECKING:
     from tabard.policy import Policy
@@ -52,7 +53,7 @@ class Standing:
     held: int = 0
 
 
-class Budgets:
+class Budgets(StoreHolder):
     """The budgets of a home."""
 
     def __init__(self, store: Store, clock: Clock = system_clock) -> None:

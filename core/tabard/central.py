@@ -21,12 +21,13 @@ from tabard.policy.change import PolicyChange
 from tabard.policy.difference import describe_difference
 from tabard.remark import remark
 from tabard.store import SqliteStore, Store
+from tabard.store.holder import StoreHolder
 
 if TYPE_CHECKING:
     from tabard.policy import Policy
 
 
-class Policies:
+class Policies(StoreHolder):
     """The policies of a home: which is in force, which were, and changing that."""
 
     def __init__(self, store: Store, clock: Clock = system_clock) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tabard.actions import Action, Delegation, ModelCall, Retrieval, ToolCall
-from tabard.redaction import holds_credential
+from tabard.redaction import holds_credential, names_credential
 from tabard.remark import has_utf8_form
 
 _KINDS = (ToolCall, ModelCall, Retrieval, Delegation)
@@ -25,8 +25,10 @@ def _has_form(action: Action) -> bool:
         return False
     if type(action) is Delegation and type(action.spiffe_id) not in (str, type(None)):
         return False
-    if holds_credential(action.name) or holds_credential(str(action.call_id)):
+    if names_credential(action.name):
         return False  # it would stand in the log
+    if action.call_id is not None and holds_credential(str(action.call_id)):
+        return False
     return action.name.isascii() or has_utf8_form(action.name)
 
 

@@ -213,6 +213,7 @@ class Guard:
                 subject = None if lookup is None else find_subject(transaction, lookup)
                 session = Session(guard=self, found=found, scope=bound, subject=subject)
                 transaction.append("session.open", session.fields(), session.count)
+                transaction.forget_shown()
             self._judge.sessions.add(session)
         return session
 
@@ -363,6 +364,7 @@ class Guard:
 
     def close(self) -> None:
         """Close the log of this guard; every later call is refused."""
+        self._admissions.close()
         if self._background is None:
             self._store.close()
         else:

@@ -63,7 +63,11 @@ _KIND = re.compile(r"[a-z_]+\.[a-z_]+")
 
 
 class LoggingFailure:
-    """Lets calls go ahead that cannot be put on record, as far as the operator allows it."""
+    """Lets calls go ahead that cannot be put on record, as far as the operator allows it.
+
+    Attributes:
+        has_failed: Whether something could not be recorded since `recovered` told of it.
+    """
 
     def __init__(self, mode: OnAuditFailure, spool: Path | None, instance: str) -> None:
         """Be ready for it.
@@ -83,6 +87,10 @@ class LoggingFailure:
         self.mode = mode
         self._instance = instance
         self._lock = threading.Lock()
+        self.has_failed = False
+        self._refused = 0
+        self._codes: set[str] = set()
+        self._moments: list[float] = []
         # Also where nothing new is spooled: what an earlier guard left is still put on record.
         used = spool is not None and (mode == "spool" or spool.is_dir())
         self._spool = Spool(spool) if used and spool is not None else None
@@ -117,18 +125,38 @@ class LoggingFailure:
         """What processes have spooled that ended before the log was back."""
         return [] if self._spool is None else self._spool.leftovers()
 
+    def note(self, code: str, now: float, *, refused: bool) -> None:
+        """Remember that the log could not be written, to tell it once it is back.
+
+        Args:
+            code: Why, as the refusal says it.
+            now: POSIX seconds.
+            refused: Whether a call was refused for it; else its record is only late.
+        """
+        with self._lock:
+            self.has_failed = True
+            self._refused += refused
+            self._codes.add(code)
+            self._moments = [min([now, *self._moments]), max([now, *self._moments])]
+
     def recovered(self, written: list[Event]) -> str | None:
-        """The members of the record that the log is back; None when nothing went unlogged."""
-        moments = [event.unlogged_at for event in written if event.unlogged_at is not None]
-        if not moments:
-            return None
-        facts = {
-            "mode": self.mode,
-            "instance": self._instance,
-            "events": len(moments),
-            "since": timestamp(min(moments)),
-            "until": timestamp(max(moments)),
-        }
+        """The members of the record that the log is back; None when there is nothing to tell."""
+        unlogged = [event.unlogged_at for event in written if event.unlogged_at is not None]
+        with self._lock:
+            moments = [*unlogged, *self._moments]
+            if not moments:
+                return None
+            facts = {
+                "mode": self.mode,
+                "instance": self._instance,
+                "events": len(unlogged),
+                "refused": self._refused,
+                "codes": sorted(self._codes),
+                "since": timestamp(min(moments)),
+                "until": timestamp(max(moments)),
+            }
+            self.has_failed, self._refused, self._moments = False, 0, []
+            self._codes.clear()
         return f'"recovered":{encode(facts)}'
 
     def forget(self, queue: deque[Event]) -> None:
@@ -161,17 +189,30 @@ class Spool:
         """Add an event, durably.
 
         Raises:
-            StoreError: It cannot be written.
+            StoreError: It cannot be written; nothing of it is left.
         """
         line = json.dumps([event.kind, event.fields, event.unlogged_at]) + "\n"
         try:
             descriptor = self._own()
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+            try:
+                _write_whole(descriptor, line.encode())
+            except BaseException:
+                self._cut(descriptor, size)
+                raise
         except OSError as error:
             raise StoreError(
                 f"{self._folder}: the spool cannot be written: {error.strerror}", code="audit"
             ) from None
+
+    def _cut(self, descriptor: int, size: int) -> None:
+        """Take back what was begun: the call is refused, and the next line needs a line's start."""
+        try:
+            os.ftruncate(descriptor, size)
+        except OSError:
+            if self._file is not None:
+                self._taken.append((self._file[1], descriptor))
+                self._file = None  # what comes next goes into another file
 
     def _own(self) -> int:
         """This process's file, locked as long as the process lives."""
@@ -206,15 +247,29 @@ class Spool:
             self._file = None
         for path, descriptor in self._taken:
             with suppress(OSError):
-                path.unlink()
+                path.unlink(missing_ok=True)
                 os.close(descriptor)
         self._taken.clear()
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    """Write all of it to the disk: a full one may take a part, and say how much.
+
+    Raises:
+        OSError: It cannot be.
+    """
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)
 
 
 def _read_events(path: Path) -> list[Event]:
     """The events of a spool file; a last line that was cut short was never acknowledged."""
     events = []
-    for line in path.read_text("utf-8", "replace").split("\n")[:-1]:
+    *lines, torn = path.read_text("utf-8", "replace").split("\n")
+    if torn:
+        complain("the last line of %s was cut short; its call did not run", path.name)
+    for line in lines:
         try:
             kind, fields, moment = json.loads(line)
             if not (_KIND.fullmatch(kind) and fields.isascii() and fields.isprintable()):
@@ -223,4 +278,6 @@ def _read_events(path: Path) -> list[Event]:
             events.append(Event(kind=kind, fields=fields, unlogged_at=moment))
         except (ValueError, TypeError, AttributeError):
             complain("a spooled record cannot be read: %s", path.name)
+            with suppress(OSError):
+                path.rename(path.with_suffix(".unreadable"))
     return events

@@ -9,12 +9,10 @@ from __future__ import annotations
 import hmac
 import json
 import os
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tabard.arguments import plain_arguments
-from tabard.redaction import redact
 
 if TYPE_CHECKING:
     from tabard.session import Session
@@ -22,32 +20,6 @@ if TYPE_CHECKING:
 
 MAX_PAYLOAD = 262_144
 """Bytes of JSON that are kept of one call's arguments, or of its result; more is left out."""
-
-_SCRUBBED = "(scrubbed)"
-_SECRET_NAMES = re.compile(
-    r"(?i).*(passw|passphrase|secret|token|api_?key|auth|cookie|credential|private|signature|"
-    r"session_?id|\bpin\b|cvv|cvc|ssn|iban|card_?n).*"
-)
-_SECRET_VALUES = re.compile(
-    r"(?i)\b(?:sk|pk|rk|ghp|gho|xox[abpr])[-_][a-z0-9_-]{16,}"  # keys of well-known services
-    r"|\bAKIA[0-9A-Z]{16}\b"
-    r"|\bbearer\s+[a-z0-9._~+/=-]{8,}"
-    r"|\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s@]+@"  # a password in an address
-    r"|\b(?:\d[ -]?){13,19}\b"  # the number of a payment card
-    r"|\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,4})?\b"  # an IBAN
-)
-
-
-def scrub(value: object) -> object:
-    """A plain JSON value without what looks like a secret, by the names and by the texts in it."""
-    if isinstance(value, str):
-        return _SECRET_VALUES.sub(_SCRUBBED, redact(value))
-    if isinstance(value, dict):
-        return {
-            name: _SCRUBBED if _SECRET_NAMES.fullmatch(name) else scrub(item)
-            for name, item in value.items()
-        }
-    return [scrub(item) for item in value] if isinstance(value, list) else value
 
 
 def keep_arguments(
@@ -72,6 +44,8 @@ def _keep(transaction: Transaction, session: Session, call: str, part: str, valu
     pseudonym, key = session.on_behalf_of, session.commit_key
     if pseudonym is not None and transaction.subject_key(pseudonym) is None:
         return  # the user was erased while this session went on
+    from tabard.scrubbing import scrub  # patterns, for the few who keep payloads
+
     data = json.dumps(scrub(value), separators=(",", ":")).encode("ascii")
     if len(data) <= MAX_PAYLOAD:
         sealed = _encrypt(key, f"{call}/{part}", data)

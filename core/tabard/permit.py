@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from tabard.actions import Action, ModelCall
 from tabard.audit.fields import Outcome
 from tabard.payload import plain_result
-from tabard.redaction import redact
+from tabard.redaction import names_credential, redact
 from tabard.underway import Underway, begin
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ _MOST_COUNTED = 10**12
 _MOST_KINDS = 100
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 """What a provider calls a kind of token."""
+_ERROR = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+"""The name of a type of error, with its module or without."""
+_LONGEST_ERROR = 80
 
 
 class Permit:
@@ -117,15 +120,15 @@ class Permit:
         """Record that the call has failed; keeps the error's type, never its text.
 
         Args:
-            error: What went wrong.
+            error: What went wrong: an exception, or the name of a type of error, for example
+                `builtins.TimeoutError`. Any other text is recorded as `error`.
             usage: The tokens it took all the same; all zero when the provider never began. Without
                 it a model call is charged at its estimate: the provider may have billed it.
 
         Returns:
             False when the call had an outcome already.
         """
-        kind = redact(str.__str__(error)) if isinstance(error, str) else type(error).__name__
-        return self._end(kind, usage)
+        return self._end(_kind_of(error), usage)
 
     def _end(
         self,
@@ -171,6 +174,14 @@ class Permit:
         return f"<Permit {self.call} for {self.action.name}>"
 
 
+def _kind_of(error: object) -> str:
+    """The type of an error, as it may stand in the log for good: a name, and never a message."""
+    name = str.__str__(error) if isinstance(error, str) else type(error).__name__
+    if len(name) > _LONGEST_ERROR or not _ERROR.fullmatch(name) or names_credential(name):
+        return "error"
+    return name
+
+
 def _plain(result: object) -> object:
     """The result as a plain JSON value; None for what has none, such as an open file."""
     try:
@@ -188,6 +199,7 @@ def _read_counts(usage: object) -> dict[str, int]:
             for name, count in reported
             if type(name) is str
             and _KIND.fullmatch(name)
+            and not names_credential(name)
             and type(count) is int
             and 0 <= count <= _MOST_COUNTED
         }

@@ -76,11 +76,15 @@ class Pipeline:
 
     def _admit(self, action: Action, caller: object, proof: str | None) -> Permit:
         """Judge and record; once more if another policy came into force in between."""
-        while True:
-            judged = self._judge.judge(action, caller, proof)
-            with suppress(PolicyChanged):
-                found = self._admissions.admit(judged)
-                break
+        try:
+            while True:
+                judged = self._judge.judge(action, caller, proof)
+                with suppress(PolicyChanged):
+                    found = self._admissions.admit(judged)
+                    break
+        except Exception as error:
+            self._admissions.note_failure(error)
+            raise
         session, verdict = judged.session, found.verdict
         if session is None or not verdict.permits:
             agent = None if session is None else session.spiffe_id

@@ -14,6 +14,7 @@ from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.revocation import explain
 from tabard.store import SqliteStore
+from tabard.store.holder import StoreHolder
 
 if TYPE_CHECKING:
     from tabard.audit.sealed import Sealed
@@ -40,7 +41,7 @@ class Pruning:
     below_floor: bool
 
 
-class Retention:
+class Retention(StoreHolder):
     """Prunes one home's log."""
 
     def __init__(self, *, store: Store, clock: Clock = system_clock) -> None:

@@ -17,6 +17,7 @@ from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.revocation import explain
 from tabard.store import SqliteStore
+from tabard.store.holder import StoreHolder
 
 if TYPE_CHECKING:
     from tabard.store import Store, Transaction
@@ -72,8 +73,8 @@ class Erasure(NamedTuple):
     payloads: int
 
 
-class Subjects:
-    """Erases what is known of users."""
+class Subjects(StoreHolder):
+    """Erases what is known of users, and what was kept of calls."""
 
     def __init__(self, *, store: Store, clock: Clock = system_clock) -> None:
         """Work on a store; `Subjects.open` does it from a home."""
@@ -125,3 +126,28 @@ class Subjects:
             transaction.append("subject.erased", f'"erased":{encode(facts)},{why}')
         self._store.forget()
         return done
+
+    def erase_call(self, call: str, *, reason: str, author: str | None = None) -> int:
+        """Forget what was kept of one call, whether it was done for a user or for nobody.
+
+        Args:
+            call: The call's id, as it is in the log.
+            reason: Why; goes into the log.
+            author: Who decided; goes into the log.
+
+        Returns:
+            How many payloads are gone.
+
+        Raises:
+            ConfigurationError: Nothing is kept of such a call, or there is no reason.
+            StoreError: It could not be done; nothing was erased.
+        """
+        why = explain(reason, author)
+        with self._store.transaction(read_clock(self._clock)) as transaction:
+            payloads = transaction.erase_payloads(call)
+            if not payloads:
+                raise ConfigurationError("erase: nothing is kept of such a call")
+            facts = {"call": call, "payloads": payloads}
+            transaction.append("payload.erased", f'"erased":{encode(facts)},{why}')
+        self._store.forget()
+        return payloads

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tabard import ApprovalRequired, Authority, Guard, NotPermitted, Session, ToolCall
+from tabard.audit.fate import NO_OUTCOME
 from tabard.central import Policies
 
 POLICY = """\
@@ -72,6 +73,52 @@ def test_list_and_show(tabard: Any, request_id: str) -> None:
     assert f'"{SECRET}"' in shown
     [facts] = tabard("approval", "show", request_id, "--json").rows
     assert facts["shown"] == {"amount": 300, "to": SECRET}
+
+
+class TestWhatBecameOfIt:
+    """`audit who`, `audit show` and `report art12` say the same of a call that was asked about."""
+
+    @pytest.fixture
+    def told(self, tabard: Any, guard: Guard, request_id: str) -> Any:
+        """What the three of them say of the first call; they agree."""
+        [(entry, asked)] = [
+            (n, r) for n, r in enumerate(guard.records(), start=1)
+            if r.get("decision", {}).get("effect") == "ask"
+        ]  # fmt: skip
+
+        def tell() -> str:
+            [row] = tabard("audit", "who", asked["id"], "--json").rows
+            shown = tabard("audit", "show", str(entry)).out
+            [said] = [line for line in shown.splitlines() if line.startswith("what became")]
+            ending = str(row["outcome"])
+            assert said.partition("of it")[2].strip() == ending
+            report = json.loads(tabard("report", "art12", "--json").out)
+            [timeline] = [s for s in report["sections"] if s["heading"] == "Timeline"]
+            assert ending in json.dumps(timeline)
+            return ending
+
+        return tell
+
+    def test_waits(self, told: Any, request_id: str) -> None:
+        assert told() == f"waits for an approval, or nobody answered in time ({request_id})"
+
+    def test_refused(self, told: Any, tabard: Any, request_id: str, anna: str) -> None:
+        tabard("approval", "deny", request_id, "--as", anna)
+        assert told().startswith("did not run: a person refused it at 20")
+
+    def test_agreed_and_ran(
+        self, told: Any, tabard: Any, request_id: str, anna: str, guard: Guard, session: Session
+    ) -> None:
+        tabard("approval", "grant", request_id, "--as", anna)
+        agreed = told()
+        assert agreed.startswith("was asked about, agreed to at 20")
+        assert agreed.endswith("and not called again so far")
+        permit = guard.admit(CALL, session=session)
+        assert told().endswith(f"ran as call {permit.call}: {NO_OUTCOME}")
+        permit.fail(TimeoutError())
+        assert told().endswith(f"ran as call {permit.call}: error (TimeoutError)")
+        [row] = tabard("audit", "who", permit.call, "--json").rows
+        assert row["outcome"] == "error (TimeoutError)"
 
 
 def test_numbers_json_cannot_say(tabard: Any, guard: Guard, session: Session) -> None:

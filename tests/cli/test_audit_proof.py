@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 from tabard import Authority, Guard, Session, ToolCall
 from tabard.audit import independent_verifier
+from tabard.central import Policies
 
 ALLOWED = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1"}, call_id="fw-1")
 
@@ -50,13 +52,15 @@ class TestWho:
     def test_by_tool_and_time(self, tabard: Any, call: str) -> None:
         rows = tabard("audit", "who", "--tool", "drop_tables", "--json").rows
         assert [row["outcome"] for row in rows] == ["did not run"]
+        rows = tabard("audit", "who", "--tool", "drop_*", "--json").rows
+        assert [row["outcome"] for row in rows] == ["did not run"]
         asked = ("audit", "who", "--tool", "drop_tables", "--until", "2020-01-01", "--json")
         assert tabard(*asked).code == 2
 
     @pytest.mark.parametrize(
         "typed",
-        [(), ("x", "--tool", "y"), ("no-such-call",), ("99999",), ('"',), ("\\",), ("é",),
-         ("--tool", "t", "--since", "yesterday")],
+        [(), ("x", "--tool", "y"), ("no-such-call",), ("99999",), ("9" * 26,), ('"',), ("\\",),
+         ("é",), ("--tool", "t", "--since", "yesterday")],
     )  # fmt: skip
     def test_misuse(self, tabard: Any, call: str, typed: tuple[str, ...]) -> None:
         answer = tabard("audit", "who", *typed)
@@ -71,6 +75,18 @@ class TestShowAndTail:
         assert "leaf" in tabard("audit", "show", "4").out
         assert tabard("audit", "show", "999").code == 2
         assert tabard("audit", "show", "0").code == 2
+        answer = tabard("audit", "show", "9" * 20)
+        assert (answer.code, "please report it" in answer.err) == (2, False)
+
+    def test_narrow_terminal(self, tabard: Any, call: str, monkeypatch: Any) -> None:
+        """No word is cut in two where a table has not the room; the title counts what is shown."""
+        monkeypatch.setattr("tabard.cli.output._ROOMY", 1000)
+        lines = tabard("audit", "tail", "-n", "6").out.splitlines()
+        shown = [row for row in tabard("audit", "tail", "-n", "6", "--json").rows
+                 if not row["type"].startswith("writer.")]  # fmt: skip
+        assert lines[0].startswith(f"{len(shown)} among the latest 6 of ")
+        assert len(lines) == 1 + len(shown)
+        assert any("tool drop_tables  deny no_grant  no grant names this tool" in x for x in lines)
 
     @pytest.mark.parametrize(
         ("typed", "count"),
@@ -79,6 +95,10 @@ class TestShowAndTail:
             (("--decision", "no_grant"), 1),
             (("--decision", "allow"), 1),
             (("--action", "claims_db.query"), 2),
+            (("--action", "claims_db.*"), 2),
+            (("--action", "*"), 3),
+            (("--action", "claims?db.query"), 0),
+            (("--action", "laims_db.*"), 0),
             (("--agent", "nobody"), 0),
             (("--since", "2099-01-01"), 0),
             (("--until", "1999-01-01"), 0),
@@ -357,13 +377,68 @@ class TestPeople:
         [row] = tabard("audit", "payload", kept, "--reason", "complaint 7", "--json").rows
         assert (row["arguments"], row["result"]) == ({"customer": "Doe"}, "found")
         assert "Doe" in tabard("audit", "payload", kept, "--reason", "x").out
-        [read] = tabard("audit", "tail", "-n", "1", "--json").rows
-        assert (read["type"], read["read"]["call"]) == ("payload.read", kept)
+        rows = tabard("audit", "tail", "--json").rows
+        [*_, read] = [row for row in rows if row["type"] == "payload.read"]
+        assert read["read"]["call"] == kept
         [row] = tabard("audit", "erase", "--subject", "jane", "--reason", "Art. 17", "--json").rows
         assert row["payloads"] == 2
         assert tabard("audit", "payload", kept, "--reason", "x").code == 2
         assert tabard("audit", "erase", "--subject", "jane", "--reason", "again").code == 2
         assert tabard("audit", "verify").code == 0
+
+    def test_erase_one_call(self, tabard: Any, guard: Guard, authority: Authority) -> None:
+        """What was kept of a call for nobody in particular can be erased by the call's id."""
+        session, calls = guard.login(authority.issue("claims-agent")), []
+        for name in ("Doe", "Roe"):
+            with guard.admit(ToolCall("crm.read", {"customer": name}), session=session) as one:
+                one.settle("found")
+            calls.append(one.call)
+        typed = ("audit", "erase", "--call", calls[0], "--reason", "x")
+        assert tabard(*typed, "--subject", "jane").code == 2
+        [row] = tabard(*typed, "--json").rows
+        assert row == {"call": calls[0], "payloads": 2}
+        assert tabard(*typed).code == 2
+        assert tabard("audit", "payload", calls[0], "--reason", "x").code == 2
+        [row] = tabard("audit", "payload", calls[1], "--reason", "x", "--json").rows
+        assert row["arguments"] == {"customer": "Roe"}
+        rows = tabard("audit", "tail", "--json").rows
+        [record] = [row["erased"] for row in rows if row["type"] == "payload.erased"]
+        assert record == {"call": calls[0], "payloads": 2}
+        assert tabard("audit", "verify").code == 0
+
+    @pytest.mark.parametrize(
+        "typed",
+        [
+            ("audit", "payload", "{}", "--reason", "x"),
+            ("audit", "payload", "none", "--reason", "x"),
+            ("audit", "erase", "--subject", "jane", "--reason", "x"),
+            ("audit", "erase", "--call", "{}", "--reason", "x"),
+            ("audit", "prune", "--before", "2099-01-01", "--reason", "x", "--yes"),
+            ("policy", "apply", "policy.yaml", "--yes"),
+            ("policy", "rollback"),
+            ("agent", "add", "bob", "--team", "t", "--environment", "e"),
+            ("agent", "issue", "claims-agent"),
+            ("agent", "key", "claims-agent"),
+            ("agent", "evict", "claims-agent", "--reason", "x"),
+        ],
+    )
+    def test_no_command_leaves_its_writer_open(
+        self, tabard: Any, kept: str, authority: Authority, tmp_path: Path, home: Path,
+        monkeypatch: Any, typed: tuple[str, ...],
+    ) -> None:  # fmt: skip
+        """A command that writes says that it is done; else each verification would name it."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "policy.yaml").write_text(self.POLICY)
+        for before in (self.POLICY + "# 1", self.POLICY + "# 2"):
+            with Policies.open(home) as policies:
+                policies.apply(before)
+        tabard("audit", "checkpoint")
+        tabard(*(word.format(kept) for word in typed))
+        with sqlite3.connect(home / "state.db") as database:
+            rows = database.execute("SELECT body ->> '$.w', body ->> '$.type' FROM record")
+            last = dict(rows.fetchall())
+        last.pop(authority._store._chain.writer, None)  # type: ignore[attr-defined]
+        assert set(last.values()) == {"writer.close"}
 
     def test_prune(self, tabard: Any, kept: str) -> None:
         tabard("audit", "checkpoint")

@@ -145,6 +145,15 @@ def test_one_session(tabard: Any, busy: Session, guard: Guard, authority: Author
     assert report["span"]["session"] == other.id
 
 
+@pytest.mark.parametrize("more", [(), ("--json",), ("--format", "html")])
+def test_no_such_session(tabard: Any, busy: Session, more: tuple[str, ...]) -> None:
+    """A session that is not in the log, or not in the span, is no empty report."""
+    for asked in (("nope",), (busy.id, "--until", "1999-01-01")):
+        answer = tabard("report", "art12", "--session", *asked, *more)
+        assert (answer.code, answer.out) == (2, "")
+        assert "no record of such a session" in answer.err
+
+
 def test_unusable_input(tabard: Any, busy: Session, tmp_path: Path) -> None:
     """What contradicts itself, or is no time, no form, no policy, no home, is refused with 2."""
     for wrong in (

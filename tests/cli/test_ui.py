@@ -184,6 +184,30 @@ def test_nothing_else_is_in_it(inside: Ui) -> None:
         assert secret not in pages
 
 
+def test_only_the_log_is_listed(inside: Ui) -> None:
+    """Datasette's own database is not on the start page, and nobody gets at it."""
+    assert list(json.loads(inside.ask("/.json")[1])) == ["log"]
+    for path in ("/_internal", "/_internal/databases", "/_internal.json?sql=select+1"):
+        assert inside.ask(path)[0] == 403, path
+
+
+def test_leftovers_of_killed_viewers_go(tmp_path: Path, monkeypatch: Any) -> None:
+    """The next viewer removes what a killed one left, and nothing of one that runs."""
+    from tabard.cli.ui import _folder, _remove_leftovers
+
+    monkeypatch.setattr("tabard.cli.ui.gettempdir", lambda: str(tmp_path))
+    (tmp_path / "tabard-ui-left").mkdir()
+    (tmp_path / "tabard-ui-left" / "log.db").write_text("x")
+    (tmp_path / "tabard-other").mkdir()
+    (tmp_path / "tabard-ui-link").symlink_to(tmp_path / "tabard-other")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with _folder() as running:
+        _remove_leftovers()
+        assert sorted(path.name for path in tmp_path.glob("tabard-*")) == sorted(
+            ["tabard-other", "tabard-ui-link", running.name]
+        )
+
+
 def test_nothing_can_be_written(inside: Ui) -> None:
     """Neither by SQL, nor by a form, nor by reaching another file."""
     for sql in ("DELETE FROM entry", "UPDATE entry SET agent = 'x'", "DROP TABLE entry",

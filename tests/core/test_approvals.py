@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from tabard import (
     Session,
     ToolCall,
 )
+from tabard.retention import Retention
+from tabard.sealing import Seal
+from tabard.subject import Subjects
 
 POLICY = """\
 version: 1
@@ -378,6 +383,98 @@ class TestOnRecord:
         assert caught.value.request in str(copy)
 
 
+class TestWhatIsShown:
+    """The values an approver gets to see are kept no longer than the question is open."""
+
+    SECRET = "shown canary 7281"
+
+    @pytest.fixture
+    def policy_text(self) -> str:
+        return POLICY.replace("show: [amount]", "show: [amount, to]")
+
+    @pytest.fixture
+    def jane(self, guard: Guard, authority: Authority) -> Session:
+        token = authority.issue("claims-agent", lifetime=3600)
+        return guard.login(token, on_behalf_of="jane")
+
+    def call(self, to: str = SECRET) -> ToolCall:
+        return ToolCall("pay", {"amount": 300, "to": to})
+
+    def kept(self, home: Path) -> bool:
+        """Whether the value lies anywhere in the home, free pages and write-ahead log included."""
+        files = [path for path in home.rglob("*") if path.is_file()]
+        return any(self.SECRET.encode() in path.read_bytes() for path in files)
+
+    @pytest.mark.parametrize("granted", [False, True])
+    def test_erased_with_the_user(
+        self, guard: Guard, jane: Session, anna: Session, home: Path, clock: Any, granted: bool
+    ) -> None:
+        """Erasing a user takes along what was shown of their calls, and ends the question."""
+        request = ask(guard, jane, self.call())
+        if granted:
+            guard.approvals.grant(request, session=anna)
+        assert self.kept(home)
+        Subjects(store=guard._store, clock=clock).erase(user="jane", reason="asked")
+        assert not self.kept(home)
+        assert guard.approvals.requests()[0].standing(clock.now) == "expired"
+        assert ask(guard, jane, self.call()) != request
+
+    def test_a_no_stands_after_an_erasure(
+        self, guard: Guard, jane: Session, anna: Session, clock: Any
+    ) -> None:
+        guard.approvals.deny(ask(guard, jane, self.call()), session=anna)
+        Subjects(store=guard._store, clock=clock).erase(user="jane", reason="asked")
+        assert refused(lambda: guard.admit(self.call(), session=jane)) == "approval_denied"
+
+    def test_of_another_user_stays(
+        self, guard: Guard, jane: Session, authority: Authority, clock: Any
+    ) -> None:
+        john = guard.login(authority.issue("claims-agent"), on_behalf_of="john")
+        ask(guard, jane, self.call())
+        ask(guard, john, self.call("x"))
+        Subjects(store=guard._store, clock=clock).erase(user="jane", reason="asked")
+        assert [r.shown for r in guard.approvals.requests()] == [{}, {"amount": 300, "to": "x"}]
+
+    def test_gone_with_its_record(
+        self, guard: Guard, session: Session, clock: Any, home: Path
+    ) -> None:
+        """Pruning drops a question with its record, answered or not."""
+        ask(guard, session, self.call())
+        Seal.open(home).seal()
+        clock.now += 60
+        retention = Retention(store=guard._store, clock=clock)
+        plan = retention.plan(datetime.fromtimestamp(clock.now, UTC))
+        retention.prune(plan, reason="over")
+        assert guard.approvals.requests() == []
+        assert not self.kept(home)
+        ask(guard, session, self.call())
+
+    @pytest.mark.parametrize("state", ["pending", "granted"])
+    @pytest.mark.parametrize("touch", ["login", "ask", "answer", "use"])
+    def test_gone_when_it_is_over(
+        self, guard: Guard, session: Session, anna: Session, authority: Authority, clock: Any,
+        state: str, touch: str,
+    ) -> None:  # fmt: skip
+        """A question nobody answered, or a yes nobody used, shows nothing once it is over."""
+        request = ask(guard, session, self.call())
+        if state == "granted":
+            guard.approvals.grant(request, session=anna)
+        clock.now += 500
+        other = ask(guard, session, self.call("x"))
+        if touch == "use":
+            guard.approvals.grant(other, session=anna)
+        clock.now += 101
+        if touch == "login":
+            guard.login(authority.issue("claims-agent"))
+        elif touch == "ask":
+            ask(guard, session, self.call("y"))
+        elif touch == "answer":
+            guard.approvals.deny(other, session=anna)
+        else:
+            guard.admit(self.call("x"), session=session)
+        assert guard.approvals.requests()[0].shown == {}
+
+
 class TestDelegated:
     def test_parent_has_to_be_asked(self, guard: Guard, session: Session, anna: Session) -> None:
         """Who works for an agent that needs a yes needs one, too; and cannot give it."""
@@ -439,3 +536,20 @@ class TestTwoQuestions:
         stricter = load(guard.policy.text.replace("by: supervisor", "by: director"))
         monkeypatch.setattr(guard._policies, "_policy", stricter)
         assert ask(guard, session) != request
+
+
+def test_home_of_before_values_had_an_owner(
+    home: Path, guard: Guard, session: Session, clock: Any
+) -> None:
+    """Whose the values of older questions are is not known: they go, and are asked about anew."""
+    request = ask(guard, session)
+    with sqlite3.connect(home / "state.db") as database:
+        database.execute("DROP INDEX approval_by_subject")
+        database.execute("DROP INDEX approval_that_shows")
+        database.execute("ALTER TABLE approval DROP COLUMN pseudonym")
+        database.execute("DELETE FROM _sqlite_migrations WHERE name = '0009_shown'")
+        database.execute("PRAGMA user_version = 8")
+    Authority.open(home, clock=clock).close()
+    [found] = guard.approvals.requests()
+    assert (found.shown, found.standing(clock.now)) == ({}, "expired")
+    assert ask(guard, session) != request

@@ -527,7 +527,8 @@ class TestFailingClosed:
         other.execute("COMMIT")
         other.close()
         guard.admit(ALLOWED, session=session)
-        assert [r["type"] for r in guard.records()][-2:] == ["tool.outcome", "tool.decision"]
+        written = [r["type"] for r in guard.records()][-3:]
+        assert written == ["tool.outcome", "tool.decision", "audit.recovered"]
         assert guard.verify().records > 0
 
     def test_ends_in_exactly_one_outcome(self, guard: Guard, session: Session) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,10 @@ from tabard import (
     logging_failure,
 )
 from tabard.audit import verify_log
-from tabard.audit.entries import find_calls
+from tabard.audit.entries import Entry, find_calls
+from tabard.audit.reports.dora import report_dora
+from tabard.audit.reports.log_facts import read_log_facts
+from tabard.audit.reports.markdown import to_markdown
 
 ALLOWED = ToolCall("claims_db.query", {"table": "claims", "claimant_id": "C-1"})
 RATED = ToolCall("stats.rated", {})
@@ -64,7 +71,7 @@ def unwritable(guard: Guard) -> Iterator[None]:
     finally:
         other.execute("ROLLBACK")
         other.close()
-        store._db.execute("PRAGMA busy_timeout = 5000")
+        store._db.execute("PRAGMA busy_timeout = 2000")
 
 
 def kinds(guard: Guard) -> list[str]:
@@ -79,7 +86,55 @@ class TestDeny:
             guard.admit(ALLOWED, session=session)
         assert caught.value.code in ("audit", "store")
         guard.admit(ALLOWED, session=session).settle()
-        assert "audit.recovered" not in kinds(guard)
+
+    def test_what_was_refused_is_told(self, opened: Callable[..., Any], clock: Any) -> None:
+        """How many calls were refused, from when to when and why, is on record once, afterwards."""
+        guard, session = opened("deny")
+        with unwritable(guard):
+            for _ in range(3):
+                with pytest.raises(GuardUnavailable):
+                    guard.admit(ALLOWED, session=session)
+                clock.now += 1
+        for _ in range(2):
+            guard.admit(ALLOWED, session=session).settle()
+        [told] = [r["recovered"] for r in guard.records() if r["type"] == "audit.recovered"]
+        assert (told["mode"], told["events"], told["refused"]) == ("deny", 0, 3)
+        assert told["codes"] == ["store"]
+        assert (told["since"][:19], told["until"][:19]) == (
+            "2027-01-15T08:00:00",
+            "2027-01-15T08:00:02",
+        )
+        entries = [Entry.of(record) for record in guard._store.stored_records()]
+        facts = read_log_facts(guard._store, made_at=datetime.fromtimestamp(clock.now, UTC))
+        text = to_markdown(report_dora(entries, facts))
+        assert "0 calls ran without a record, 3 were refused" in text
+        assert "the store could not be written" in text
+
+    def test_errors_of_our_own_are_told(
+        self, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever refused a call without a record is told, a bug or an unreadable policy too."""
+        guard, session = opened("deny")
+        with monkeypatch.context() as broken:
+            broken.setattr(guard._pipeline._judge, "judge", None)
+            with pytest.raises(GuardUnavailable, match="internal"):
+                guard.admit(ALLOWED, session=session)
+        guard.admit(ALLOWED, session=session)
+        assert list(guard.records())[-1]["recovered"]["codes"] == ["internal"]
+
+    def test_told_on_closing(self, opened: Callable[..., Any]) -> None:
+        """Where no call is admitted any more, closing the guard tells it, and what is late."""
+        guard, session = opened("deny")
+        permit = guard.admit(ALLOWED, session=session)
+        with unwritable(guard):
+            permit.settle()
+            with pytest.raises(GuardUnavailable):
+                guard.admit(ALLOWED, session=session)
+        guard.close()
+        with sqlite3.connect(guard._store.path) as database:
+            rows = database.execute("SELECT body ->> '$.type' FROM record ORDER BY id").fetchall()
+        late = ["tool.outcome", "audit.recovered", "writer.close"]
+        assert [kind for (kind,) in rows if kind in late][-3:] == late
 
     def test_outcome_that_cannot_be_written(self, opened: Callable[..., Any]) -> None:
         """The tool ran and its outcome is not on record: the next call is refused until it is."""
@@ -90,7 +145,9 @@ class TestDeny:
             with pytest.raises(GuardUnavailable):
                 guard.admit(ALLOWED, session=session)
         guard.admit(ALLOWED, session=session)
-        assert kinds(guard)[-3:] == ["tool.decision", "tool.outcome", "tool.decision"]
+        assert kinds(guard)[-4:] == [
+            "tool.decision", "tool.outcome", "tool.decision", "audit.recovered",
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["spool", "allow_and_alarm"])
@@ -183,6 +240,39 @@ class TestGoingAhead:
         assert sorted(told) == sorted(calls)
         assert len(calls) == 64
 
+    def test_end_comes_after_its_decision(self, opened: Callable[..., Any], mode: str) -> None:
+        """What waited is written first: no outcome stands before the decision it is about."""
+        guard, session = opened(mode)
+        with unwritable(guard):
+            permit = guard.admit(ALLOWED, session=session)
+        guard._admissions._retry_at = 0.0
+        permit.settle()
+        assert kinds(guard)[-3:] == ["tool.decision", "tool.outcome", "audit.recovered"]
+
+    def test_waits_once(self, opened: Callable[..., Any], mode: str) -> None:
+        """A call waits for the log before it runs; its end does not wait a second time."""
+        guard, session = opened(mode)
+        with unwritable(guard):
+            guard._store._db.execute("PRAGMA busy_timeout = 500")
+            began = time.monotonic()
+            guard.admit(ALLOWED, session=session).settle()
+            assert 0.4 < time.monotonic() - began < 0.9
+        guard.close()
+
+
+def test_patience_is_short(
+    home: Path, authority: Authority, policy_text: str, clock: Any, opened: Callable[..., Any]
+) -> None:
+    """Somebody holds the lock: the refusal comes after two seconds."""
+    guard, session = opened("deny")
+    other = sqlite3.connect(guard._store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    began = time.monotonic()
+    with pytest.raises(GuardUnavailable):
+        guard.admit(ALLOWED, session=session)
+    assert time.monotonic() - began < 3.5
+    other.close()
+
 
 class TestSpool:
     def test_process_that_died(
@@ -222,6 +312,60 @@ class TestSpool:
             assert "audit.recovered" in kinds(later)
             verify_log(later._store)
         assert not list((home / "spool").glob("*"))
+
+    def test_disk_that_takes_a_part(self, opened: Callable[..., Any], home: Path) -> None:
+        """A disk that takes the beginning of a line: that call is refused, its line gone."""
+        guard, session = opened("spool")
+        ran = []
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        with unwritable(guard):
+            guard.admit(ALLOWED, session=session)
+            [path] = (home / "spool").glob("*")
+            line = path.stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3 * line + line // 2, before[1]))
+            try:
+                for _ in range(2):
+                    ran.append(guard.admit(ALLOWED, session=session).call)
+                for _ in range(2):
+                    with pytest.raises(GuardUnavailable):
+                        guard.admit(ALLOWED, session=session)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            ran.append(guard.admit(ALLOWED, session=session).call)
+            text = path.read_text()
+            assert text.endswith("\n")
+            spooled = [json.loads(one) for one in text.splitlines()]
+            found = [json.loads(f"{{{fields}}}")["unlogged"]["call"] for _, fields, _ in spooled]
+            assert found[1:] == ran
+        guard.close()
+
+    def test_written_on(self, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a disk took a part of is written to its end."""
+        guard, session = opened("spool")
+        write = os.write
+        with unwritable(guard), monkeypatch.context() as slow:
+            slow.setattr(os, "write", lambda to, data: write(to, data[:7]))
+            guard.admit(ALLOWED, session=session)
+            spool = guard._admissions._failure._spool
+            assert spool is not None
+            assert spool._file is not None
+            assert spool._file[1].read_text().endswith("\n")
+        guard.close()
+
+    def test_device_that_is_full(self) -> None:
+        """`/dev/full` takes nothing."""
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+        with pytest.raises(OSError, match="No space"):
+            logging_failure._write_whole(descriptor, b"x")
+        os.close(descriptor)
+
+    def test_line_that_cannot_be_read_is_kept(self, opened: Callable[..., Any], home: Path) -> None:
+        """Whatever is on no record stays for people to look at."""
+        (home / "spool").mkdir()
+        (home / "spool" / "1-a.jsonl").write_text("x\n")
+        guard, session = opened("spool")
+        guard.admit(ALLOWED, session=session)
+        assert [path.name for path in (home / "spool").glob("*")] == ["1-a.unreadable"]
 
     def test_torn_last_line(self, opened: Callable[..., Any], home: Path) -> None:
         (home / "spool").mkdir()

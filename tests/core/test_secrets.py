@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -217,6 +218,100 @@ def test_no_secret_in_a_name_or_a_remark(
     sinks.shown.append("\n".join(sqlite3.connect(home / "state.db").iterdump()))
     assert "leaked: (a credential)" in sinks.shown[-1]
     assert not {piece for shown in sinks.shown for piece in canary.pieces() if piece in shown}
+
+
+SERVICE_KEYS = [
+    "sk-abcdefghijklmnopqrstuvwx",
+    "sk-proj-ab_cdefghijklmnopqrstuvwx-1",
+    "sk_live_abcdefghijklmnop1234",
+    "ghp_abcdefghijklmnopqrst",
+    "github_pat_abcdefghijklmnopqrst",
+    "glpat-abcdefghijklmnop",
+    "xoxb-123456789012-abcdef",
+    "AKIAABCDEFGHIJKLMNOP",
+    "AIzaSyABCDEFGHIJKLMNOPQRSTUVWXYZ0123456",
+    "hf_abcdefghijklmnopqrstuvwxyz",
+]
+
+
+@pytest.mark.parametrize("key", SERVICE_KEYS)
+def test_no_key_of_a_service_in_the_log(
+    home: Path, authority: Authority, guard: Guard, session: Any, key: str
+) -> None:
+    """Nor in a refusal: in the name of a tool or an argument, an id, or what names an error."""
+    actions: list[Any] = [ToolCall(key), ToolCall(f"ask.{key}"), Retrieval(key), Delegation(key),
+               ModelCall(key), ModelCall("gpt-4", provider=key),
+               ToolCall("policy_lookup", {"policy_no": "POL-123456"}, call_id=key)]  # fmt: skip
+    for action in actions:
+        with pytest.raises(NotPermitted, match="malformed_action") as caught:
+            guard.admit(action, session=session)
+        assert key not in str(caught.value) + repr(vars(caught.value))
+    for more in ({"arguments": {"policy_no": "POL-123456", key: 1}, "injected": frozenset({key})},
+                 {"arguments": {key: 1}}):  # fmt: skip
+        with contextlib.suppress(NotPermitted):
+            guard.admit(ToolCall("policy_lookup", **more), session=session).settle()
+    guard.admit(CALL, session=session).fail(key)
+    guard.admit(CALL, session=session).settle(provider_id=f"chat-{key}", usage={key: 1})
+    with pytest.raises(ConfigurationError):
+        authority.register("bob", team=key, environment="dev")
+    authority.evict("claims-agent", reason=f"leaked: {key}")
+    dump = "\n".join(sqlite3.connect(home / "state.db").iterdump())
+    assert "leaked: (a credential)" in dump
+    assert key not in dump
+
+
+@pytest.mark.parametrize("words", ["call of Jan Janssens", "jan\njanssens", "jan\u202e"])
+def test_words_are_no_ids(guard: Guard, session: Any, words: str) -> None:
+    """What a framework or a provider calls a call is an id; a sentence is not recorded as one."""
+    action = ToolCall("policy_lookup", {"policy_no": "POL-123456"}, call_id=words)
+    guard.admit(action, session=session).settle(provider_id=words)
+    decision, outcome = list(guard.records())[-2:]
+    assert (decision["action"]["call_id"], outcome["provider_id"]) == ("(no id)", "(no id)")
+
+
+@pytest.mark.parametrize(
+    ("error", "recorded"),
+    [
+        ("TimeoutError", "TimeoutError"),
+        ("httpx.ReadTimeout", "httpx.ReadTimeout"),
+        ("rate_limited", "rate_limited"),
+        ("Jan Janssens BE68 5390 0754 7034", "error"),
+        ("password=hunter2", "error"),
+        ("no row for C-99", "error"),
+        ("hunter2!", "error"),
+        ("TimeoutError\n", "error"),
+        ("a..b", "error"),
+        ("é", "error"),
+        ("", "error"),
+        ("x" * 81, "error"),
+        (type("No row for C-99", (Exception,), {})(), "error"),
+        (type("sk_live_abcdefghijklmnop1234", (Exception,), {})(), "error"),
+    ],
+)
+def test_an_error_is_recorded_by_its_type(
+    guard: Guard, session: Any, error: Any, recorded: str
+) -> None:
+    """The log cannot be changed: what an error says is nothing for it, only a type's name is."""
+    guard.admit(CALL, session=session).fail(error)
+    [*_, last] = guard.records()
+    assert last["outcome"]["error_type"] == recorded
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sk-learn-model-training",
+        "task-abcdefghijklmnopqrstuvwx",
+        "rk_4-decomposition",
+        "openai/sk-small",
+        "AKIA-lookup",
+    ],
+)
+def test_tools_that_only_look_alike(guard: Guard, session: Any, name: str) -> None:
+    """A tool is not refused for a name that begins like a key."""
+    with pytest.raises(NotPermitted, match="no_grant"):
+        guard.admit(ToolCall(name), session=session)
+    assert name in str(list(guard.records()))
 
 
 @pytest.mark.parametrize("name", ["surveyJobRunnerNightly", "keyJournal_of.all", "tb_k", "a-tbk_1"])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from tabard.audit.fate import Fates
 from tabard.errors import AuditError, ConfigurationError
 
 if TYPE_CHECKING:
     from tabard.audit.stored import StoredRecord
     from tabard.store import Store
+
+_LONGEST_NUMBER = 18
+"""Digits of the number of an entry; a longer one is that of none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +84,7 @@ class Filter:
     Attributes:
         agent: The agent's name or SPIFFE ID.
         session: The session's id.
-        action: The name of the tool, model or retriever.
+        action: The name of the tool, model or retriever; `*` stands for any characters.
         decision: `allow`, `deny`, `ask`, or a code, for example `no_grant`.
         since: The earliest time.
         until: The time before which it was.
@@ -97,12 +102,13 @@ class Filter:
         asked = (
             (self.agent, ("agent.name", "agent.id", "subject.name", "subject.id")),
             (self.session, ("session",)),
-            (self.action, ("action.name",)),
             (self.decision, ("decision.effect", "decision.code")),
         )
         for value, paths in asked:
             if value is not None and value not in [entry.get(path) for path in paths]:
                 return False
+        if self.action is not None and not _fits(self.action, entry.get("action.name")):
+            return False
         if self.since is not None and entry.time < self.since:
             return False
         return self.until is None or entry.time < self.until
@@ -110,7 +116,16 @@ class Filter:
     @property
     def text(self) -> str:
         """A text every such record holds, to look quickly; empty when there is none."""
-        return next((text for text in (self.session, self.action, self.agent) if text), "")
+        action = None if self.action is None or "*" in self.action else self.action
+        return next((text for text in (self.session, action, self.agent) if text), "")
+
+
+def _fits(pattern: str, name: object) -> bool:
+    """Whether a name is that one, or one of those a pattern means."""
+    if "*" not in pattern or not isinstance(name, str):
+        return name == pattern
+    parts = map(re.escape, pattern.split("*"))
+    return re.fullmatch(".*".join(parts), name, re.DOTALL) is not None
 
 
 def read_moment(text: str | None) -> datetime | None:
@@ -153,11 +168,13 @@ class Call:
     Attributes:
         decision: The record made before it.
         outcome: The record made after it; None while it runs, or when its process died.
+        ending: What became of it, in words; also where it waits for a person's answer.
         sealed: The size of the first checkpoint that covers all of that; None before there is one.
     """
 
     decision: Entry
     outcome: Entry | None
+    ending: str
     sealed: int | None
 
 
@@ -174,6 +191,8 @@ def find_calls(store: Store, name: str) -> list[Call]:
         StoreError: The log cannot be read.
     """
     if not name or not name.isascii() or not name.isprintable() or set(name) & {'"', "\\"}:
+        return []
+    if name.isdecimal() and len(name) > _LONGEST_NUMBER:
         return []
     if name.isdecimal():
         found = next((one for one in store.stored_records(after=int(name) - 1)), None)
@@ -205,7 +224,7 @@ def _names(entry: Entry) -> set[object]:
 
 
 def _call(store: Store, call: str) -> Call | None:
-    about = [Entry.of(record) for record in store.stored_records(holding=call)]
+    about = _holding(store, call)
     made = (one for one in about if one.kind.endswith(".decision") and one.call == call)
     decision = next(made, None)
     if decision is None:
@@ -216,5 +235,23 @@ def _call(store: Store, call: str) -> Call | None:
     return Call(
         decision=decision,
         outcome=outcome,
+        ending=_fates(store, decision, about).of(call),
         sealed=next((size for size in sizes if size >= last), None),
     )
+
+
+def _fates(store: Store, decision: Entry, about: list[Entry]) -> Fates:
+    """What the log says of a call; of a question also its answer, and the call after it."""
+    found = {one.index: one for one in about}
+    if decision.get("decision.effect") == "ask":
+        for path in ("approval.id", "action.args.commit"):
+            text = str(decision.get(path) or "")
+            found |= {one.index: one for one in (_holding(store, text) if text else ())}
+        ran = Fates(found[index] for index in sorted(found)).rerun(str(decision.call))
+        if ran is not None:
+            found |= {one.index: one for one in _holding(store, str(ran.call))}
+    return Fates(found[index] for index in sorted(found))
+
+
+def _holding(store: Store, text: str) -> list[Entry]:
+    return [Entry.of(record) for record in store.stored_records(holding=text)]

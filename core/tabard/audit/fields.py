@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from tabard.actions import Action
+from tabard.redaction import holds_credential
 
 if TYPE_CHECKING:
     from tabard.approval import ApprovalRequest
@@ -60,21 +61,26 @@ def action_field(
     """
     head = _action_head(action)
     if action.call_id is not None:
-        head += f',"call_id":{encode(str(action.call_id)[:_MAX_NAME])}'
+        head += f',"call_id":{encode(_id(str(action.call_id)))}'
     if arguments:
         # A model chooses the names it sends, so only what looks like a parameter is written out.
-        names = ",".join(f'"{name}"' for name in arguments if _ARGUMENT_NAME.fullmatch(name))
+        names = ",".join(f'"{name}"' for name in arguments if _is_parameter(name))
         commit = commit_to(secret, arguments)
         head += f',"args":{{"commit":"{commit}","n":{len(arguments)},"names":[{names}]'
         if with_types:
             head += f',"types":{encode(_types(arguments))}'
         if injected := sorted(getattr(action, "injected", ())):
-            head += f',"injected":{encode(injected)}'
+            head += f',"injected":{encode(list(filter(_is_parameter, injected)))}'
         head += "}"
     limit = getattr(action, "max_output_tokens", None)
     if type(limit) is int:
         head += f',"max_output_tokens":{limit}'
     return head + "}"
+
+
+def _id(text: str) -> str:
+    """An id as it is recorded; words with spaces between them are none, and may say anything."""
+    return "(no id)" if " " in text or not text.isprintable() else text[:_MAX_NAME]
 
 
 _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array",
@@ -84,10 +90,14 @@ _TYPE_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", 
 def _types(arguments: Mapping[str, object]) -> dict[str, str]:
     """The JSON type of each argument whose name is written out."""
     return {
-        name: _TYPE_NAMES[type(value)]
-        for name, value in arguments.items()
-        if _ARGUMENT_NAME.fullmatch(name)
+        name: _TYPE_NAMES[type(value)] for name, value in arguments.items() if _is_parameter(name)
     }
+
+
+@lru_cache(maxsize=4096)
+def _is_parameter(name: str) -> bool:
+    """Whether an argument's name looks like a parameter, and not like what somebody would hide."""
+    return _ARGUMENT_NAME.fullmatch(name) is not None and not holds_credential(name)
 
 
 class FinalCost(NamedTuple):
@@ -142,7 +152,7 @@ def outcome_field(
         commit = hmac.digest(secret, text, "sha256").hex()
         used += f',"result":{{"commit":"{commit}","n":{len(text)}}}'
     if outcome.provider_id is not None:
-        used += f',"provider_id":{encode(outcome.provider_id[:_MAX_NAME])}'
+        used += f',"provider_id":{encode(_id(outcome.provider_id))}'
     if cost is not None:
         estimated = "true" if cost.estimated else "false"
         used += (

@@ -103,6 +103,8 @@ def metadata(origin: str, entries: int) -> dict[str, Any]:
         "`tabard audit verify` and `tabard audit export` do.",
         "allow": {"id": "root"},
         "databases": {
+            # Datasette's list of what it serves: of no use here, and not the log's.
+            "_internal": {"allow": False, "allow_sql": False},
             "log": {
                 "queries": _QUERIES,
                 "tables": {
@@ -112,7 +114,7 @@ def metadata(origin: str, entries: int) -> dict[str, Any]:
                         "facets": ["agent", "type", "decision", "code"],
                     }
                 },
-            }
+            },
         },
         "plugins": {
             "datasette-dashboards": {

@@ -20,7 +20,7 @@ from tabard.audit.entries import (
 )
 from tabard.budget import format_amount
 from tabard.cli import proof, retention, seal, ship, ui
-from tabard.cli.output import AsJson, print_json, print_table, say
+from tabard.cli.output import AsJson, is_roomy, print_json, print_table, say
 from tabard.errors import ConfigurationError
 from tabard.home import Home
 from tabard.store import SqliteStore
@@ -37,7 +37,9 @@ _POLL = 0.5
 
 Agent = Annotated[str | None, typer.Option(help="The agent's name or SPIFFE ID.")]
 OneSession = Annotated[str | None, typer.Option(help="The session's id.")]
-Action = Annotated[str | None, typer.Option(help="The tool, model or retriever.")]
+Action = Annotated[
+    str | None, typer.Option(help="The tool, model or retriever, e.g. payments.*; quote the star.")
+]
 Verdict = Annotated[str | None, typer.Option("--decision", help="allow, deny, ask, or a code.")]
 Since = Annotated[str | None, typer.Option(help="The earliest time, e.g. 2026-11-25T09:30 (UTC).")]
 Until = Annotated[str | None, typer.Option(help="The time before which it was.")]
@@ -78,7 +80,12 @@ def tail(
         columns = ("entry", "time (UTC)", "agent", "what", "verdict", "why")
         rows = [(e.index, *_row(e.fields)) for e in found if not e.kind.startswith("writer.")]
         which = f"the latest {len(found)} of {last} records" if everything else "what was asked for"
-        print_table(f"among {which}", columns, rows)
+        title = f"{len(rows)} among {which}; those that only link others are left out"
+        if is_roomy():
+            print_table(title, columns, rows)
+        else:  # a table would cut words in two
+            for row in (title, *(_line(row) for row in rows)):
+                say(row)
     if follow:
         _follow(store, wanted, max(last, found[-1].index if found else 0), as_json)
 
@@ -92,7 +99,7 @@ def _follow(store: SqliteStore, wanted: Filter, after: int, as_json: bool) -> No
                 if as_json:
                     print_json([_as_json(entry)])
                 elif not entry.kind.startswith("writer."):
-                    say("  ".join(str(cell) for cell in (entry.index, *_row(entry.fields)) if cell))
+                    say(_line((entry.index, *_row(entry.fields))))
             time.sleep(_POLL)
     except KeyboardInterrupt:
         return
@@ -101,7 +108,7 @@ def _follow(store: SqliteStore, wanted: Filter, after: int, as_json: bool) -> No
 @app.command()
 def show(
     context: typer.Context,
-    entry: Annotated[int, typer.Argument(min=1, help="The number of the record.")],
+    entry: Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The record's number.")],
     as_json: AsJson = False,
 ) -> None:
     """Show one record with everything in it."""
@@ -113,7 +120,10 @@ def show(
     if as_json:
         print_json([_as_json(found)])
         return
-    for name, value in (*_flat(found.fields), ("leaf", found.leaf)):
+    rows = [*_flat(found.fields), ("leaf", found.leaf)]
+    if found.kind.endswith(".decision"):
+        rows += [("what became of it", call.ending) for call in find_calls(store, str(entry))]
+    for name, value in rows:
         say(f"{name:<24} {value}")
 
 
@@ -124,7 +134,7 @@ def who(
         str | None,
         typer.Argument(help="The id of a call: tabard's, the framework's or the provider's."),
     ] = None,
-    tool: Annotated[str | None, typer.Option(help="The tool, model or retriever.")] = None,
+    tool: Action = None,
     since: Since = None,
     until: Until = None,
     as_json: AsJson = False,
@@ -171,7 +181,7 @@ def _facts(call: Call) -> Iterator[tuple[str, object]]:
     yield "approved by", decision.get("approval.by")
     yield "purpose", decision.get("data.purpose")
     yield "data class", decision.get("data.data_class")
-    yield "outcome", _ending(outcome, denied=decision.get("decision.effect") == "deny")
+    yield "outcome", call.ending
     cost = outcome and outcome.get("cost")
     yield "cost", cost and format_amount(cost["amount"], cost["currency"])
     entries = [decision.index] if outcome is None else [decision.index, outcome.index]
@@ -183,13 +193,6 @@ def _facts(call: Call) -> Iterator[tuple[str, object]]:
         if call.sealed is None
         else f"sealed by the checkpoint of {call.sealed} entries; export it to prove it elsewhere",
     )
-
-
-def _ending(outcome: Entry | None, *, denied: bool) -> str:
-    if outcome is None:
-        return "did not run" if denied else "none on record: it runs, or its process died in it"
-    error = outcome.get("outcome.error_type")
-    return "ok" if error is None else f"error ({error})"
 
 
 def _actors(act: object) -> Iterator[str]:
@@ -209,6 +212,10 @@ def _flat(members: dict[str, Any], before: str = "") -> Iterator[tuple[str, obje
             yield from _flat(value, f"{before}{name}.")
         else:
             yield f"{before}{name}", value
+
+
+def _line(row: tuple[object, ...]) -> str:
+    return "  ".join(str(cell) for cell in row if cell)
 
 
 def _row(record: dict[str, Any]) -> tuple[object, ...]:

@@ -52,7 +52,8 @@ def reset(
     as_json: AsJson = False,
 ) -> None:
     """Forget what a window has spent; what is held for calls in progress stays."""
-    was = Budgets.open(context.obj).reset(key, reason=reason, author=author)
+    with Budgets.open(context.obj) as budgets:
+        was = budgets.reset(key, reason=reason, author=author)
     if as_json:
         print_json([{"key": was.key, "was_spent": was.spent, "held": was.held}])
         return

@@ -68,6 +68,11 @@ def _sayable(value: Any) -> Any:
     return value
 
 
+def is_roomy() -> bool:
+    """Whether the terminal has the room for a table of many columns."""
+    return Console().width >= _ROOMY
+
+
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output."""
     console = Console()

@@ -45,12 +45,24 @@ def apply(
     # Read once: what is shown is what is applied, whatever becomes of the file meanwhile.
     policy = load(file)
     text = policy.text if "\n" in policy.text else f"{policy.text}\n"  # not taken for a path
-    policies = Policies.open(context.obj)
-    history = policies.history()
-    after = history[-1].number if history else 0
-    if history and history[-1].digest == policy.digest:
-        _report(policy.digest, f"{file} is in force already", as_json)
-        return
+    with Policies.open(context.obj) as policies:
+        history = policies.history()
+        if history and history[-1].digest == policy.digest:
+            _report(policy.digest, f"{file} is in force already", as_json)
+            return
+        _confirm(policies, text, yes, as_json)
+        after = history[-1].number if history else 0
+        policies.apply(text, author=author, reason=reason, after=after)
+    _report(policy.digest, f"{file} is in force, in every process at its next call", as_json)
+
+
+def _confirm(policies: Policies, text: str, yes: bool, as_json: bool) -> None:
+    """Show what a policy would change, and go on only if that is wanted.
+
+    Raises:
+        ConfigurationError: There is nobody to ask.
+        Exit: It is not.
+    """
     if as_json and not yes:
         raise ConfigurationError("policy apply: --json needs --yes, as there is nobody to ask")
     if not as_json:
@@ -58,8 +70,6 @@ def apply(
     if not yes and not _agrees():
         say("nothing was changed")
         raise typer.Exit(1)
-    policies.apply(text, author=author, reason=reason, after=after)
-    _report(policy.digest, f"{file} is in force, in every process at its next call", as_json)
 
 
 def _report(digest: str, text: str, as_json: bool) -> None:
@@ -129,7 +139,8 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Let an earlier policy come into force again."""
-    change = Policies.open(context.obj).rollback(digest, author=author, reason=reason)
+    with Policies.open(context.obj) as policies:
+        change = policies.rollback(digest, author=author, reason=reason)
     _report(change.digest, "in force again, in every process at its next call", as_json)
 
 

@@ -171,7 +171,10 @@ def art12(
 ) -> None:
     """Tell what happened, for AI Act Art. 12, 19 and 26: timeline, risks, oversight, retention."""
     of = _open(context, since, until, policy, session)
-    _tell(report_art12(of.entries, of.log, span=of.span, policy=of.digest), form, out, as_json)
+    report = report_art12(of.entries, of.log, span=of.span, policy=of.digest)
+    if session is not None and not report.extent.entries:
+        raise ConfigurationError("report art12: no record of such a session in this span")
+    _tell(report, form, out, as_json)
 
 
 @app.command()

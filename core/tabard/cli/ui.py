@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from threading import Thread
 from typing import Annotated
 
@@ -22,6 +24,9 @@ from tabard.store import SqliteStore
 
 app = typer.Typer()
 
+_PREFIX = "tabard-ui-"
+"""What the names of folders with snapshots begin with."""
+
 
 @app.command()
 def ui(
@@ -32,8 +37,9 @@ def ui(
 ) -> None:
     """Look at a snapshot of the log in a browser on this machine; nobody else can."""
     store = SqliteStore(Home.locate(context.obj).database)
-    with _interrupted_by_sigterm(), TemporaryDirectory(prefix="tabard-") as folder:
-        snapshot = Path(folder) / "log.db"
+    _remove_leftovers()
+    with _interrupted_by_sigterm(), _folder() as folder:
+        snapshot = folder / "log.db"
         entries = write_snapshot(store, snapshot)
         viewer = Viewer(snapshot, origin=store.origin, entries=entries, port=port)
         if as_json:
@@ -50,6 +56,31 @@ def ui(
                 viewer.serve()
         except KeyboardInterrupt:
             return
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for the snapshot; locked, which ends with this process however it ends."""
+    with TemporaryDirectory(prefix=_PREFIX) as name:
+        lock = os.open(name, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield Path(name)
+        finally:
+            os.close(lock)
+
+
+def _remove_leftovers() -> None:
+    """Remove snapshots of viewers that were killed, and could not do it themselves."""
+    for folder in Path(gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(lock).st_uid == os.getuid():
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
 
 
 @contextmanager

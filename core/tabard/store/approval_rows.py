@@ -10,8 +10,9 @@ from tabard.approval import ApprovalRequest, State
 
 APPROVAL = (
     "SELECT id, binding, spiffe_id, chain, session, tool, rule, role, ttl, shown, requested_at, "
-    "expires_at, state, decided_by, reason FROM approval"
+    "expires_at, state, decided_by, reason, pseudonym FROM approval"
 )
+_OVER = "UPDATE approval SET shown = '{}' WHERE shown != '{}' AND expires_at <= ?"
 
 
 class ApprovalRows:
@@ -19,6 +20,7 @@ class ApprovalRows:
 
     __slots__ = ()
     _db: sqlite3.Connection
+    _now: float
 
     def find_approval(self, request_id: str) -> ApprovalRequest | None:
         """One request by its id."""
@@ -32,14 +34,12 @@ class ApprovalRows:
         return None if row is None else to_approval(row)
 
     def add_approval(self, request: ApprovalRequest) -> None:
-        """Keep a new request; what older ones showed that are over is of no more use, and goes."""
-        self._db.execute(
-            "UPDATE approval SET shown = '{}' WHERE expires_at <= ? AND shown != '{}'",
-            (request.requested_at,),
-        )
+        """Keep a new request."""
+        self.forget_shown()
         self._db.execute(
             "INSERT INTO approval (id, binding, spiffe_id, chain, session, tool, rule, role, ttl, "
-            "shown, requested_at, expires_at, state) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "shown, requested_at, expires_at, state, pseudonym) "
+            "VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 request.id,
                 request.binding,
@@ -54,13 +54,15 @@ class ApprovalRows:
                 request.requested_at,
                 request.expires_at,
                 request.state,
+                request.pseudonym,
             ),
         )
 
     def answer_approval(
         self, request_id: str, state: State, *, by: str, reason: str | None, expires_at: int
     ) -> None:
-        """Keep a person's answer."""
+        """Keep a person's answer; after a no, what it showed is of no more use, and goes."""
+        self.forget_shown()
         self._db.execute(
             "UPDATE approval SET state = ?, decided_by = ?, reason = ?, expires_at = ?, "
             "shown = iif(? = 'granted', shown, '{}') WHERE id = ?",
@@ -69,15 +71,20 @@ class ApprovalRows:
 
     def use_approval(self, request_id: str) -> None:
         """Use a yes up; the values the approver saw are of no more use, and go."""
+        self.forget_shown()
         self._db.execute(
             "UPDATE approval SET state = 'used', shown = '{}' WHERE id = ?", (request_id,)
         )
+
+    def forget_shown(self) -> None:
+        """Let go what questions showed that are over, whether or not anybody answered."""
+        self._db.execute(_OVER, (self._now,))
 
 
 def to_approval(row: tuple[Any, ...]) -> ApprovalRequest:
     """The request of a row of `APPROVAL`."""
     (request_id, binding, spiffe_id, chain, session, tool, rule, role, ttl, shown, requested_at,
-     expires_at, state, decided_by, reason) = row  # fmt: skip
+     expires_at, state, decided_by, reason, pseudonym) = row  # fmt: skip
     return ApprovalRequest(
         id=request_id,
         binding=binding,
@@ -94,4 +101,5 @@ def to_approval(row: tuple[Any, ...]) -> ApprovalRequest:
         state=state,
         decided_by=decided_by,
         reason=reason,
+        pseudonym=pseudonym,
     )

@@ -142,6 +142,9 @@ class Transaction(Protocol):
     def use_approval(self, request_id: str) -> None:
         """Use a yes up."""
 
+    def forget_shown(self) -> None:
+        """Let go what questions showed that are over."""
+
     def policy_number(self) -> int:
         """The number of the policy change that is in force; 0 before the first."""
 
@@ -174,6 +177,9 @@ class Transaction(Protocol):
 
     def erase_subject(self, pseudonym: str) -> int:
         """Forget who a pseudonym stands for, and what was kept; returns how many payloads."""
+
+    def erase_payloads(self, call: str) -> int:
+        """Forget what was kept of one call; returns how many payloads that was."""
 
     def add_payload(self, call: str, part: str, *, pseudonym: str | None, data: bytes) -> None:
         """Keep what a call was given, or gave back; encrypted by the caller."""

@@ -12,7 +12,7 @@ from tabard.errors import ConfigurationError, StoreError
 from tabard.store import schema
 
 Synchronous = Literal["NORMAL", "FULL"]
-BUSY_TIMEOUT = 5.0
+BUSY_TIMEOUT = 2.0
 """Seconds SQLite waits for another process before a statement fails."""
 
 

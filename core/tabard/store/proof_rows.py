@@ -38,6 +38,12 @@ class ProofRows:
             "DELETE FROM payload WHERE call IN (SELECT body ->> '$.id' FROM record WHERE id <= ?)",
             (size,),
         )
+        # A question goes with its record; if it is still open, the call will be asked about anew.
+        self._db.execute(
+            "DELETE FROM approval WHERE id IN "
+            "(SELECT body ->> '$.approval.id' FROM record WHERE id <= ?)",
+            (size,),
+        )
         return self._db.execute("DELETE FROM record WHERE id <= ?", (size,)).rowcount
 
 

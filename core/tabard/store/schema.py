@@ -261,6 +261,19 @@ FROM record;
 """
 
 
+_SHOWN = """
+-- Whose values a question shows, so that they can be erased. Whose those of older questions are
+-- is not known: they go now, and open ones are put again.
+ALTER TABLE approval ADD COLUMN pseudonym TEXT;
+UPDATE approval SET
+    shown = '{}',
+    expires_at = iif(state IN ('pending', 'granted'), min(expires_at, requested_at), expires_at)
+WHERE shown != '{}';
+CREATE INDEX approval_by_subject ON approval (pseudonym) WHERE pseudonym IS NOT NULL;
+CREATE INDEX approval_that_shows ON approval (expires_at) WHERE shown != '{}';
+"""
+
+
 _STEPS = (
     ("0001_identity_and_record", _TABLES),
     ("0002_revocation", _REVOCATION),
@@ -270,6 +283,7 @@ _STEPS = (
     ("0006_joined", _JOINED),
     ("0007_short_holds", _SHORT_HOLDS),
     ("0008_proof", _PROOF),
+    ("0009_shown", _SHOWN),
 )
 VERSION = len(_STEPS)
 """`PRAGMA user_version` of a database with every step applied."""

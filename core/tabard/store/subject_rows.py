@@ -10,6 +10,7 @@ class SubjectRows:
 
     __slots__ = ()
     _db: sqlite3.Connection
+    _now: float
 
     def find_pseudonym(self, lookup: str) -> str | None:
         """The pseudonym of a user, by the keyed digest of who they are."""
@@ -30,8 +31,18 @@ class SubjectRows:
     def erase_subject(self, pseudonym: str) -> int:
         """Forget who a pseudonym stands for, and what was kept; returns how many payloads."""
         self._db.execute("DELETE FROM subject WHERE pseudonym = ?", (pseudonym,))
+        # Nobody agrees to values they cannot see: an open question about them is over.
+        self._db.execute(
+            "UPDATE approval SET shown = '{}', expires_at = iif(state IN ('pending', 'granted'), "
+            "min(expires_at, ?), expires_at) WHERE pseudonym = ?",
+            (int(self._now), pseudonym),
+        )
         cursor = self._db.execute("DELETE FROM payload WHERE pseudonym = ?", (pseudonym,))
         return cursor.rowcount
+
+    def erase_payloads(self, call: str) -> int:
+        """Forget what was kept of one call; returns how many payloads that was."""
+        return self._db.execute("DELETE FROM payload WHERE call = ?", (call,)).rowcount
 
     def add_payload(self, call: str, part: str, *, pseudonym: str | None, data: bytes) -> None:
         """Keep what a call was given, or gave back; encrypted by the caller."""

@@ -22,7 +22,7 @@ from tabard.store.writer import opening_fields
 if TYPE_CHECKING:
     from tabard.store.sqlite import SqliteStore
 
-LOCK_TIMEOUT = 5.0
+LOCK_TIMEOUT = 2.0
 """Seconds a call waits for another writer before it is refused."""
 
 _BEGIN = "BEGIN IMMEDIATE"  # a deferred transaction that turns into a writer fails at once

@@ -27,6 +27,7 @@ from tabard import (
     ToolCall,
 )
 from tabard.audit.entries import Entry, Filter, find_entries
+from tabard.audit.fate import NO_OUTCOME
 from tabard.audit.reports.access import report_access
 from tabard.audit.reports.art12 import report_art12
 from tabard.audit.reports.art30 import report_art30
@@ -322,6 +323,20 @@ class TestEveryReport:
 
 
 class TestDenials:
+    def test_every_line_cites(
+        self, guard: Guard, session: Session, reports: dict[str, Report]
+    ) -> None:
+        """What is evidenced names entries, where there is nothing to count, too."""
+        for row in rows(reports["denials"], "Summary"):
+            assert row.cites.entries
+            assert row.cells[1]
+
+    def test_nothing_refused(self, guard: Guard, session: Session) -> None:
+        guard.admit(ToolCall("lookup"), session=session)
+        report = report_denials(entries(guard), facts(guard))
+        [row] = rows(report, "Summary")
+        assert (row.cells, len(row.cites.entries)) == (("calls refused", 0, "of 1 decisions"), 1)
+
     def test_recount(self, reports: dict[str, Report], guard: Guard) -> None:
         """By code, agent, rule and action: the same numbers as counting by hand."""
         records = [
@@ -576,11 +591,13 @@ class TestArt12:
         outcomes = {r["call"]: n for n, r in records if r["type"].endswith(".outcome")}
         found = rows(reports["art12"], "Timeline")
         decisions = [(n, r) for n, r in records if r["type"].endswith(".decision")]
-        assert [row.cites.entries for row in found] == [
-            tuple(sorted({n, outcomes.get(r["id"], n)})) for n, r in decisions
+        assert [row.cites.entries for row in found if not str(row.cells[3]).startswith("ask")] == [
+            tuple(sorted({n, outcomes.get(r["id"], n)}))
+            for n, r in decisions
+            if r["decision"]["effect"] != "ask"
         ]
         endings = Counter(row.cells[-1] for row in found)
-        assert (endings["error: ValueError"], endings["none on record"]) == (1, 1)
+        assert (endings["error (ValueError)"], endings[NO_OUTCOME]) == (1, 1)
         [paid] = [row for row in found if row.cells[5] and str(row.cells[3]).startswith("allow")]
         assert str(paid.cells[5]).endswith("/agent/anna")
 
@@ -744,7 +761,7 @@ class TestDora:
         told = column(report, "Logging", "event", "about", "code or state")
         assert [event for event, _, _ in told] == ["tool.decision", "audit.recovered"]
         assert told[0][1] == "tool lookup, made 2027-01-15T08:00:00.000000Z"
-        assert "1 calls without a record, 2027-01-15T08:00:00" in told[1][1]
+        assert "1 calls ran without a record, 0 were refused, 2027-01-15T08:00:00" in told[1][1]
         assert told[1][2] == "allow_and_alarm"
         points = {row.cells[0]: row for row in rows(report, "What is asked for")}
         assert points["RTS 12(2)(e)"].standing == "partly"

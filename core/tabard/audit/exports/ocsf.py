@@ -27,6 +27,7 @@ _ACTIVITIES = {
     "policy.rollback": _UPDATE,
     "log.pruned": _DELETE,
     "subject.erased": _DELETE,
+    "payload.erased": _DELETE,
 }
 _NAMES = {_CREATE: "Create", _READ: "Read", _UPDATE: "Update", _DELETE: "Delete"}
 _INFORMATIONAL, _LOW, _MEDIUM, _HIGH = 1, 2, 3, 4

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from tabard.audit.entries import Entry
+from tabard.audit.fate import went_ahead
 from tabard.audit.reports.asked import Asked, asked_section, nothing_section
 from tabard.audit.reports.reading import (
     Reading,
@@ -17,7 +18,6 @@ from tabard.audit.reports.reading import (
     is_decision,
     moment,
     text,
-    went_ahead,
 )
 from tabard.audit.reports.report import (
     Bar,
@@ -38,7 +38,7 @@ class _Denials:
     """The refusals, counted by everything people ask for."""
 
     def __init__(self) -> None:
-        self.decisions = 0
+        self.decisions = Tally()
         self.all, self.logins, self.shadow = Tally(), Tally(), Tally()
         self.codes: defaultdict[str, Tally] = defaultdict(Tally)
         self.agents: defaultdict[str, Tally] = defaultdict(Tally)
@@ -48,7 +48,8 @@ class _Denials:
 
     def add(self, entry: Entry) -> None:
         failed_login = entry.kind == "auth.failed"
-        self.decisions += is_decision(entry)
+        if is_decision(entry):
+            self.decisions.add(entry)
         if not failed_login and not (is_decision(entry) and effect_of(entry) == "deny"):
             return
         code = text(entry, "decision.code") or "(no code)"
@@ -96,7 +97,7 @@ def report_denials(
 
 
 def _sections(found: _Denials) -> Iterable[Section]:
-    if not found.decisions and not found.logins.count:
+    if not found.decisions.count and not found.logins.count:
         yield nothing_section("decision and no failed login")
         return
     yield _summary(found)
@@ -124,13 +125,19 @@ def _sections(found: _Denials) -> Iterable[Section]:
 
 def _summary(found: _Denials) -> Section:
     refused = found.all.count - found.logins.count
-    rows = [
-        Row(cells=("calls refused", refused, f"of {found.decisions} decisions"),
-            cites=found.all.cites),
-        Row(cells=("of these, let pass in shadow mode", found.shadow.count, None),
-            cites=found.shadow.cites),
-        Row(cells=("logins refused", found.logins.count, None), cites=found.logins.cites),
-    ]  # fmt: skip
+    # Where nothing was refused, what shows it is the decisions.
+    cites = (found.all if found.all.count else found.decisions).cites
+    note = f"of {found.decisions.count} decisions"
+    rows = [Row(cells=("calls refused", refused, note), cites=cites)]
+    others = (
+        ("of these, let pass in shadow mode", found.shadow),
+        ("logins refused", found.logins),
+    )
+    rows += [
+        Row(cells=(what, tally.count, None), cites=tally.cites)
+        for what, tally in others
+        if tally.count
+    ]
     table = Table(columns=("what", "count", "note"), rows=tuple(rows))
     return Section(heading="Summary", intro="How many refusals are on record.", table=table)
 

@@ -12,6 +12,7 @@ from tabard.audit.reports.reading import (
     is_unlogged,
     moment,
     text,
+    texts,
     time_of,
     whole,
 )
@@ -21,6 +22,7 @@ _SUBJECTS = (
     "approval.tool",
     "approval.id",
     "read.call",
+    "erased.call",
     "call",
     "cred.jti",
     "key.kid",
@@ -33,6 +35,7 @@ _SUBJECTS = (
 
 _CODES = ("decision.code", "approval.code", "key.state", "recovered.mode")
 _REASONS = ("decision.reason", "reason", "approval.reason", "policy.reason")
+_CAUSES = {"audit": "a record could not be kept", "store": "the store could not be written"}
 
 COLUMNS = ("time (UTC)", "event", "about", "by", "code or state", "reason")
 """What `event_row` has in its cells."""
@@ -40,7 +43,7 @@ COLUMNS = ("time (UTC)", "event", "about", "by", "code or state", "reason")
 
 def event_row(entry: Entry) -> Row:
     """An entry as a row of events."""
-    code, reason = _first(entry, _CODES), _first(entry, _REASONS)
+    code, reason = _first(entry, _CODES), _first(entry, _REASONS) or _cause(entry)
     cells = (moment(time_of(entry)), entry.kind, _about(entry), _by(entry), code, reason)
     return Row(cells=cells, cites=Cites.of([entry.index]))
 
@@ -57,11 +60,18 @@ def _about(entry: Entry) -> str:
         return action_of(entry)
     if entry.kind == "audit.recovered":
         since, until = text(entry, "recovered.since"), text(entry, "recovered.until")
-        return f"{whole(entry, 'recovered.events')} calls without a record, {since} to {until}"
+        ran, refused = whole(entry, "recovered.events"), whole(entry, "recovered.refused")
+        return f"{ran} calls ran without a record, {refused} were refused, {since} to {until}"
     if entry.kind == "audit.failure":
         return f"{whole(entry, 'unsealed')} entries that nobody seals"
     named = text(entry, "subject.name")
     return ", ".join(filter(None, (named, _first(entry, _SUBJECTS))))
+
+
+def _cause(entry: Entry) -> str:
+    """Why the log could not be written, where the entry is about that."""
+    codes = texts(entry, "recovered.codes")
+    return "; ".join(_CAUSES.get(code, f"an error inside tabard ({code})") for code in codes)
 
 
 def _by(entry: Entry) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tabard.audit.entries import Entry
+from tabard.audit.fate import went_ahead
 from tabard.audit.reports.reading import (
     action_of,
     agent_of,
@@ -15,7 +16,6 @@ from tabard.audit.reports.reading import (
     moment,
     text,
     time_of,
-    went_ahead,
 )
 from tabard.audit.reports.report import Cites, Row, Section, Table
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from tabard.audit.entries import Entry
+from tabard.audit.fate import went_ahead
 from tabard.audit.reports.gaps import Gaps
 from tabard.audit.reports.reading import (
     Tally,
@@ -15,7 +16,6 @@ from tabard.audit.reports.reading import (
     is_decision,
     is_unlogged,
     text,
-    went_ahead,
 )
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from tabard.audit.entries import Entry
+from tabard.audit.fate import went_ahead
 from tabard.audit.reports.reading import (
     Tally,
     action_of,
@@ -13,7 +14,6 @@ from tabard.audit.reports.reading import (
     is_decision,
     text,
     texts,
-    went_ahead,
 )
 
 NO_PURPOSE = "(none on record)"
@@ -57,7 +57,7 @@ class Processing:
 
     def add(self, entry: Entry) -> None:
         """Take an entry into account; a call that was refused has processed nothing."""
-        if entry.kind in ("subject.erased", "log.pruned"):
+        if entry.kind in ("subject.erased", "payload.erased", "log.pruned"):
             self.erasure.add(entry)
             self.erasures.append(entry)
         if not is_decision(entry):

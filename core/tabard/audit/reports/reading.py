@@ -105,11 +105,6 @@ def effect_of(entry: Entry) -> str:
     return text(entry, "decision.effect")
 
 
-def went_ahead(entry: Entry) -> bool:
-    """Whether a decision let the call pass: allowed, or stopped in shadow mode only."""
-    return effect_of(entry) == "allow" or text(entry, "decision.mode") == "shadow"
-
-
 def moment(when: datetime | None) -> str:
     """A time as a person reads it, in UTC, to the second."""
     return "" if when is None else when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tabard.audit.entries import Entry
+from tabard.audit.fate import Fates, went_ahead
 from tabard.audit.reports.gaps import Gaps
 from tabard.audit.reports.reading import (
     Tally,
@@ -14,12 +15,10 @@ from tabard.audit.reports.reading import (
     agent_of,
     effect_of,
     is_decision,
-    is_outcome,
     is_unlogged,
     moment,
     text,
     time_of,
-    went_ahead,
 )
 from tabard.audit.reports.report import Cites, Row
 
@@ -52,7 +51,8 @@ class Supervision:
         self._session = session
         self._asked: set[str] = set()
         self._names: set[str] = set()
-        self._calls: dict[str, tuple[Entry, Entry | None]] = {}
+        self._calls: dict[str, Entry] = {}
+        self._fates = Fates()
         self.gaps = Gaps(session)
         self.all, self.decisions, self.oversight = Tally(), Tally(), Tally()
         self.risks: defaultdict[str, list[Entry]] = defaultdict(list)
@@ -83,13 +83,10 @@ class Supervision:
         """Take an entry into account."""
         self.all.add(entry)
         self.gaps.add(entry)
+        self._fates.add(entry)
         self._use(entry)
         if is_decision(entry):
             self._decide(entry)
-        elif is_outcome(entry):
-            call = str(entry.call)
-            if call in self._calls:
-                self._calls[call] = (self._calls[call][0], entry)
         elif entry.kind in _ANSWERS:
             self.answers.append(entry)
             self.oversight.add(entry)
@@ -117,7 +114,7 @@ class Supervision:
     def _decide(self, entry: Entry) -> None:
         self.decisions.add(entry)
         self.moments.append((time_of(entry), effect_of(entry)))
-        self._calls[str(entry.call)] = (entry, None)
+        self._calls[str(entry.call)] = entry
         if digest := text(entry, "decision.policy"):
             self.policies[digest].add(entry)
         if request := text(entry, "approval.id"):
@@ -126,7 +123,14 @@ class Supervision:
 
     def calls(self) -> list[Row]:
         """A row for each call: when, who, what, decision, rule, approver, outcome."""
-        return [_call_row(decision, outcome) for decision, outcome in self._calls.values()]
+        return [self._row(decision) for decision in self._calls.values()]
+
+    def _row(self, decision: Entry) -> Row:
+        call, indexes = str(decision.call), [decision.index]
+        beside = (self._fates.outcome(call), self._fates.answer(call), self._fates.rerun(call))
+        asked = effect_of(decision) == "ask"
+        indexes += [one.index for one in (beside if asked else beside[:1]) if one is not None]
+        return Row(cells=_cells(decision, self._fates.of(call)), cites=Cites.of(indexes))
 
 
 def _risk(entry: Entry) -> str | None:
@@ -148,26 +152,17 @@ def _risk(entry: Entry) -> str | None:
     return None
 
 
-def _call_row(decision: Entry, outcome: Entry | None) -> Row:
+def _cells(decision: Entry, ending: str) -> tuple[str, ...]:
     effect, code = effect_of(decision), text(decision, "decision.code")
     mark = " (shadow)" if text(decision, "decision.mode") == "shadow" else ""
     if is_unlogged(decision):
         mark += f" (written later; made {text(decision, 'unlogged.at')})"
-    cells = (
+    return (
         moment(time_of(decision)),
         agent_of(decision),
         action_of(decision),
         f"{effect}{mark}" if code in ("ok", effect) else f"{effect}{mark}: {code}",
         text(decision, "decision.rule"),
         text(decision, "approval.by"),
-        _ending(decision, outcome),
+        ending,
     )
-    indexes = [decision.index] + ([] if outcome is None else [outcome.index])
-    return Row(cells=cells, cites=Cites.of(indexes))
-
-
-def _ending(decision: Entry, outcome: Entry | None) -> str:
-    if outcome is not None:
-        error = text(outcome, "outcome.error_type")
-        return f"error: {error}" if error else text(outcome, "outcome.status")
-    return "none on record" if went_ahead(decision) else "did not run"
