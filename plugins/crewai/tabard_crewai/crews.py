@@ -64,7 +64,8 @@ def _make_manager(crew: Crew) -> None:
         crew._create_manager_agent()
         # CrewAI gives it the tools to delegate with for each task; up to 1.15.29 it takes those it
         # has put here itself for somebody's mistake at the kickoff.
-        crew.manager_agent.tools = []
+        made: Any = crew.manager_agent
+        made.tools = []
     except Exception as error:
         kind = type(error).__name__
         raise ConfigurationError(
