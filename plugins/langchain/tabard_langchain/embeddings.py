@@ -9,6 +9,7 @@ from langchain_core.embeddings import Embeddings
 
 from tabard import ConfigurationError, ModelCall, Permit, Session, admit
 from tabard.budget import add_tokens, most_tokens
+from tabard_langchain.identity import check_session
 
 _NAMES = ("model", "model_name", "model_id")
 _PROVIDER = re.compile(r"langchain_(\w+)")
@@ -39,9 +40,7 @@ def protect_embeddings(
     if not isinstance(embeddings, Embeddings) or isinstance(embeddings, GuardedEmbeddings):
         found = type(embeddings).__name__
         raise ConfigurationError(f"protect_embeddings: expected an embedding model, found {found}")
-    if session is not None and not isinstance(session, Session):
-        found = type(session).__name__
-        raise ConfigurationError(f"protect_embeddings: expected a session, found {found}")
+    check_session("protect_embeddings", session)
     own = _own_name(embeddings)
     if model is not None and own is not None and model != own:
         raise ConfigurationError(f"protect_embeddings: the model is `{own}`, not `{model}`")

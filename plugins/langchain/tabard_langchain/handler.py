@@ -17,7 +17,6 @@ from langchain_core.tools import ToolException
 
 from tabard import (
     AccessDenied,
-    ConfigurationError,
     NotPermitted,
     Permit,
     Retrieval,
@@ -27,7 +26,7 @@ from tabard import (
 )
 from tabard_langchain.answer_id import read_provider_id
 from tabard_langchain.handover import Handover, hand_over
-from tabard_langchain.identity import is_bound
+from tabard_langchain.identity import check_session, is_bound
 from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
 from tabard_langchain.progress import OpenPermits
 from tabard_langchain.refusal import refuse_unreadable
@@ -68,9 +67,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         Raises:
             ConfigurationError: It is no session.
         """
-        if session is not None and not isinstance(session, Session):
-            kind = type(session).__name__
-            raise ConfigurationError(f"TabardCallbackHandler: expected a session, found {kind}")
+        check_session("TabardCallbackHandler", session)
         super().__init__()
         # Past `__setattr__`, which keeps everybody else from replacing them.
         object.__setattr__(self, "_session", session)

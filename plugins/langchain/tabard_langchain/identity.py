@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from tabard import Session
+from tabard import ConfigurationError, Session
 
 _bound: ContextVar[bool] = ContextVar("tabard_bound", default=False)
 
@@ -29,3 +29,16 @@ def work_as(session: Session) -> Iterator[None]:
 def is_bound() -> bool:
     """Whether an agent with an identity of its own is at work here."""
     return _bound.get()
+
+
+def check_session(who: str, session: object) -> None:
+    """Make sure that what was given as a session, if anything, is one.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if session is not None and not isinstance(session, Session):
+        found = type(session).__name__
+        raise ConfigurationError(
+            f"{who}: expected a session, as `guard.login` returns it, found {found}"
+        )

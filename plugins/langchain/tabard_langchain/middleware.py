@@ -19,13 +19,12 @@ from langgraph.types import Command, interrupt
 from tabard import (
     AccessDenied,
     ApprovalRequired,
-    ConfigurationError,
     Session,
     ToolCall,
     admit,
     current_session,
 )
-from tabard_langchain.identity import work_as
+from tabard_langchain.identity import check_session, work_as
 from tabard_langchain.net import asking
 
 if TYPE_CHECKING:  # it has moved since langchain 1.0
@@ -59,9 +58,7 @@ class TabardMiddleware(AgentMiddleware[Any, Any]):
         Raises:
             ConfigurationError: It is no session.
         """
-        if session is not None and not isinstance(session, Session):
-            kind = type(session).__name__
-            raise ConfigurationError(f"TabardMiddleware: expected a session, found {kind}")
+        check_session("TabardMiddleware", session)
         super().__init__()
         self._session = session
 

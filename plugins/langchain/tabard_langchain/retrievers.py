@@ -12,6 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 
 from tabard import ConfigurationError, Permit, Session
+from tabard_langchain.identity import check_session
 from tabard_langchain.search import METADATA, Narrow, Search, make_search, search_in
 
 
@@ -44,9 +45,7 @@ def protect_retriever(
     if not isinstance(retriever, BaseRetriever):
         found = type(retriever).__name__
         raise ConfigurationError(f"protect_retriever: expected a retriever, found {found}")
-    if session is not None and not isinstance(session, Session):
-        found = type(session).__name__
-        raise ConfigurationError(f"protect_retriever: expected a session, found {found}")
+    check_session("protect_retriever", session)
     if narrow is not None and not retriever._expects_other_args:
         raise ConfigurationError(
             f"protect_retriever: {type(retriever).__name__} takes no search parameters, "

@@ -11,6 +11,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.vectorstores import VectorStore
 
 from tabard import AccessDenied, ConfigurationError, Permit, Session, ToolCall, admit
+from tabard_langchain.identity import check_session
 from tabard_langchain.refusal import refuse_unreadable
 from tabard_langchain.retrievers import protect_retriever
 from tabard_langchain.search import Narrow, make_search
@@ -44,9 +45,7 @@ def protect_store(
         raise ConfigurationError(f"protect_store: expected a vector store, found {found}")
     if not isinstance(name, str) or not name:
         raise ConfigurationError("protect_store: expected a name for the policy")
-    if session is not None and not isinstance(session, Session):
-        found = type(session).__name__
-        raise ConfigurationError(f"protect_store: expected a session, found {found}")
+    check_session("protect_store", session)
     return GuardedVectorStore(store, name=name, narrow=narrow, session=session)
 
 

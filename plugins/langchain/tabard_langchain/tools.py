@@ -9,6 +9,7 @@ from langchain_core.tools import BaseTool
 
 from tabard import ConfigurationError, Session
 from tabard_langchain.gate import Gate, is_guarded, outside, outside_async
+from tabard_langchain.identity import check_session
 from tabard_langchain.parameters import Parameters
 
 _Tool = TypeVar("_Tool", bound=BaseTool)
@@ -49,10 +50,7 @@ def protect(tool: _Tool, *, session: Session | None = None) -> _Tool:
     """
     if not isinstance(tool, BaseTool):
         raise ConfigurationError(_not_a_tool(tool))
-    if session is not None and not isinstance(session, Session):
-        raise ConfigurationError(
-            f"session: expected what `guard.login` returns, found {type(session).__name__}"
-        )
+    check_session("protect", session)
     for entry in _ENTRIES:
         if _is_own(tool, entry):
             raise ConfigurationError(
