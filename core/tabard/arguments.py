@@ -13,7 +13,7 @@ import copy
 import dataclasses
 import inspect
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 MAX_DEPTH = 32
@@ -94,6 +94,8 @@ def _members(value: object) -> Mapping[str, object] | None:
 
 
 def _convert(value: object) -> object:
+    if isinstance(value, Iterator | AsyncIterator):
+        raise ValueError("to look at an iterator is to use it up")
     from pydantic_core import to_jsonable_python
 
     reveal = getattr(value, "get_secret_value", None)

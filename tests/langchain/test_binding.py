@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -311,6 +311,45 @@ class TestGraph:
         ]
 
 
+class TestInnermost:
+    """`with session:` inside of a graph whose handler was made for another session."""
+
+    def test_session_entered_within(
+        self, work: Work, boss: Session, worker: Session, guard: Guard
+    ) -> None:
+        """P4: a node that works as somebody else is that one's, not the handler's."""
+
+        def node(_: Any) -> Any:
+            with worker:
+                return work.tools[1].invoke({"number": 1})
+
+        chain = RunnableLambda(node) | RunnableLambda(lambda _: work.tools[0].invoke({"number": 1}))
+        for outside in (False, True):
+            with boss if outside else nullcontext():
+                chain.invoke(None, {"callbacks": [TabardCallbackHandler(boss)]})
+        assert (
+            decisions(guard)
+            == [
+                ("analytics-agent", "drop", "ok"),
+                ("claims-agent", "lookup", "ok"),
+            ]
+            * 2
+        )
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_handlers_of_two_sessions(
+        self, order: int, work: Work, boss: Session, worker: Session, guard: Guard
+    ) -> None:
+        """Whose call it is cannot be told, in whatever order they stand: nobody's."""
+        handlers: Any = [TabardCallbackHandler(), TabardCallbackHandler(boss)][::order]
+        with worker, pytest.raises(AccessDenied) as caught:
+            work.tools[0].invoke({"number": 1}, {"callbacks": handlers})
+        assert caught.value.code == "two_identities"
+        assert work.ran == []
+        outcomes = [r["outcome"]["status"] for r in guard.records() if r["type"] == "tool.outcome"]
+        assert outcomes == ["error"]
+
+
 class TestToolNode:
     def graph(self, work: Work, **options: Any) -> Any:
         graph = StateGraph(MessagesState)
@@ -360,6 +399,9 @@ def _runnable() -> Runnable[Any, Any]:
         lambda: bind(_runnable(), "not a token"),
         lambda: hand_over("agent", "x", tools=[]),  # type: ignore[arg-type]
         lambda: hand_over(_runnable(), "x", tools="lookup"),
+        lambda: hand_over(_runnable(), "x", tools=None),  # type: ignore[arg-type]
+        lambda: hand_over(_runnable(), "x", tools=[5]),  # type: ignore[list-item]
+        lambda: hand_over(_runnable(), 5, tools=[]),  # type: ignore[arg-type]
         lambda: tool_node([], wrap_tool_call=lambda request, handler: handler(request)),
         lambda: tool_node([], session="x"),  # type: ignore[arg-type]
     ],

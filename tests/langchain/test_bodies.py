@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from langchain_core.tools import BaseTool, StructuredTool
 
 from tabard import ConfigurationError, NotPermitted
-from tabard_langchain import protect
+from tabard_langchain import TabardCallbackHandler, protect
 
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"x": {}}}
 
@@ -22,6 +23,7 @@ agents:
   claims-agent:
     grants:
       - {id: use, tools: [use], args: {x: {enum: [1, 2]}}}
+      - {id: lookup, tools: [lookup], args: {number: {}}}
   analytics-agent: {}
 """
 
@@ -141,3 +143,27 @@ class TestBodies:
         with pytest.raises(ValueError, match="no"):
             asyncio.run(protect(target).ainvoke({"x": 1}))
         assert list(guard.records())[-1]["outcome"]["error_type"] == "ValueError"
+
+
+class TestIterators:
+    """What a tool returns to be gone through later is not gone through by tabard."""
+
+    @pytest.mark.parametrize("guarded", ["handler", "protect", "both"])
+    @pytest.mark.parametrize("kind", ["generator", "map", "endless"])
+    def test_is_left_whole(self, guarded: str, kind: str, make_caller: Any) -> None:
+        made: dict[str, Callable[[], Any]] = {
+            "generator": lambda: (n for n in range(3)),
+            "map": lambda: map(int, "012"),
+            "endless": lambda: itertools.count(),
+        }
+
+        def lookup(number: int) -> Any:
+            """Look numbers up."""
+            return made[kind]()
+
+        found: Any = StructuredTool.from_function(func=lookup, name="lookup")
+        found = found if guarded == "handler" else protect(found)
+        config: Any = {} if guarded == "protect" else {"callbacks": [TabardCallbackHandler()]}
+        with make_caller("allowed").enter():
+            result = found.invoke({"number": 1}, config)
+            assert list(itertools.islice(result, 3)) == [0, 1, 2]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import json
+import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -138,7 +141,7 @@ RETRIEVING: dict[str, Callable[[Any, Any], Any]] = {
 HANDLED = pytest.mark.parametrize("handled", [False, True], ids=["alone", "with the handler"])
 
 
-def config(handled: bool) -> dict[str, Any]:
+def config(handled: bool) -> Any:
     return {"callbacks": [TabardCallbackHandler()]} if handled else {}
 
 
@@ -168,6 +171,7 @@ class TestRetriever:
             ({**ONES, "fetch_k": 5}, "arg.unknown"),
             ({"filter": lambda document: True}, "arg.missing"),
             ({**ONES, "filter.claimant_id": "C-1"}, "arg.missing"),
+            ({"filter": {"claimant_id": "C-1", 1: "x"}}, "arg.missing"),
         ],
     )
     def test_refused(
@@ -250,6 +254,44 @@ class TestBoundSearch:
             )
         assert caught.value.code == "arg.missing"
         assert store.did == []
+
+    def test_what_does_not_run_does_not_count(self, mine: Session, guard: Guard) -> None:
+        """A retriever that takes no parameters is not decided on by those of the call."""
+        found = protect_retriever(ScriptedRetriever(name="claims", found=[Document("all")]))
+        for handled in (False, True):
+            with mine, pytest.raises(AccessDenied) as caught:
+                found.invoke("claim", config(handled), **ONES)
+            assert caught.value.code == "arg.missing"
+
+    def test_retriever_inside_a_protected_one(self, mine: Session, store: FilteredStore) -> None:
+        """What is decided for a search is not decided for one inside it."""
+        inside = retriever_of(store)
+
+        class Outer(BaseRetriever):
+            def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+                return inside.invoke(query, {"callbacks": run_manager.get_child()})
+
+            async def _aget_relevant_documents(self, query: str, **more: Any) -> list[Document]:
+                return self._get_relevant_documents(query, **more)
+
+        outer: Any = Outer(name="noted")
+        with mine, pytest.raises(AccessDenied) as caught:
+            protect_retriever(outer).invoke("claim", config(True))
+        assert caught.value.code == "arg.missing"
+        assert store.did == []
+
+    def test_events_are_plain(self, mine: Session, store: FilteredStore) -> None:
+        """What tracers and event streams get of a protected retriever can be written and copied."""
+        found = protect_retriever(retriever_of(store, **ONES))
+
+        async def collect() -> list[Any]:
+            return [event async for event in found.astream_events("claim", version="v2")]
+
+        with mine:
+            events = asyncio.run(collect())
+        labels = [event["metadata"] for event in events]
+        assert json.loads(json.dumps(labels)) == copy.deepcopy(labels)
+        assert pickle.loads(pickle.dumps(labels)) == labels
 
     def test_permit_is_good_once(self, mine: Session, store: FilteredStore, guard: Guard) -> None:
         """A run manager kept from an admitted search admits no second one."""
@@ -355,6 +397,9 @@ class TestStore:
             for refused in (
                 lambda: found.add_documents([one] * 3),
                 lambda: found.add_texts(["a"] * 3),
+                lambda: found.add_texts(["a"], ids=["C-2"]),
+                lambda: found.add_documents([Document("a", id="C-2")]),
+                lambda: asyncio.run(found.aadd_documents([one], ids=["C-2"])),
                 lambda: found.delete(["C-1"]),
                 lambda: found.delete(),
                 lambda: asyncio.run(found.adelete(["C-1"])),
@@ -390,6 +435,10 @@ class TestStore:
         lambda: protect_retriever(protect_retriever(ScriptedRetriever())),
         lambda: protect_store({}, name="x"),  # type: ignore[arg-type]
         lambda: protect_store(FilteredStore(), name=""),
+        lambda: protect_store(FilteredStore(), name="Claims"),
+        lambda: protect_store(FilteredStore(), name="claimsretriever"),
+        lambda: protect_store(FilteredStore(), name="x", narrow={"filter": {}}),  # type: ignore[arg-type]
+        lambda: protect_retriever(ScriptedRetriever(), narrow="x"),  # type: ignore[arg-type]
         lambda: protect_store(FilteredStore(), name="x", session=7),  # type: ignore[arg-type]
         lambda: protect_store(protect_store(FilteredStore(), name="x"), name="y"),
         lambda: protect_store(FilteredStore(), name="x").from_texts([], None),  # type: ignore[arg-type]

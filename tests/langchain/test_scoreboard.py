@@ -146,7 +146,7 @@ def test_command() -> None:
     boards = json.loads(ran.stdout)
     assert {name: len(rows) for name, rows in boards.items()} == {
         "tool paths": 52,
-        "model paths": 33,
+        "model paths": 35,
         "retrieval paths": 6,
     }
     marks = [mark for rows in boards.values() for row in rows.values() for mark in row.values()]

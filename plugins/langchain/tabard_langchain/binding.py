@@ -83,9 +83,9 @@ def hand_over(
         ConfigurationError: It is nothing that can be run.
     """
     _check(runnable, "hand_over")
-    if isinstance(tools, str):
-        raise ConfigurationError("hand_over: tools: expected a list of names, found one text")
-    granted, priced = list(tools), None if models is None else list(models)
+    if not isinstance(agent, str) or not agent:
+        raise ConfigurationError("hand_over: expected the name of the agent that takes over")
+    granted, priced = _names("tools", tools), None if models is None else _names("models", models)
 
     def open_session() -> Session:
         caller = current_session()
@@ -172,6 +172,15 @@ _END = object()
 
 def _nothing() -> None:
     """For parts that come from no generator."""
+
+
+def _names(what: str, names: object) -> list[str]:
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ConfigurationError(f"hand_over: {what}: expected a list of names")
+    found = list(names)
+    if not all(isinstance(name, str) for name in found):
+        raise ConfigurationError(f"hand_over: {what}: expected a list of names")
+    return found
 
 
 def _check(runnable: object, who: str) -> None:

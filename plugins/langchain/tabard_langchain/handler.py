@@ -26,11 +26,11 @@ from tabard import (
 )
 from tabard_langchain.answer_id import read_provider_id
 from tabard_langchain.handover import Handover, hand_over
-from tabard_langchain.identity import check_session, is_bound
+from tabard_langchain.identity import CurrentSessions, check_session, is_bound
 from tabard_langchain.model import UNKNOWN, admit_model, refuse_unknown
 from tabard_langchain.progress import OpenPermits
 from tabard_langchain.refusal import refuse_unreadable
-from tabard_langchain.search import search_in
+from tabard_langchain.search import NAME, search_in
 from tabard_langchain.usage import read_failed_usage, read_traced_usage, read_usage
 
 SINGLE_INPUT = "input"
@@ -46,6 +46,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     _session: Session | None
     _permits: OpenPermits
+    _within: CurrentSessions
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         """Refuse a subclass that could let a call through.
@@ -72,6 +73,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         # Past `__setattr__`, which keeps everybody else from replacing them.
         object.__setattr__(self, "_session", session)
         object.__setattr__(self, "_permits", OpenPermits())
+        object.__setattr__(self, "_within", CurrentSessions(watches=session is not None))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse a subclass that could let a call through.
@@ -106,10 +108,9 @@ class TabardCallbackHandler(BaseCallbackHandler):
         """Always true: otherwise async paths skip or delay the hook."""
         return True
 
-    @property
-    def _caller(self) -> Session | None:
-        """Whose calls these are: see `identity`."""
-        return None if is_bound() else self._session
+    def _caller(self, parent: UUID | None) -> Session | None:
+        """Whose calls these are, None for who is current: see `identity`."""
+        return None if is_bound() or self._within.has_changed(parent) else self._session
 
     def on_tool_start(
         self,
@@ -119,6 +120,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         run_id: UUID,
         inputs: dict[str, Any] | None = None,
         tool_call_id: str | None = None,
+        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -133,15 +135,17 @@ class TabardCallbackHandler(BaseCallbackHandler):
             name = serialized["name"]
             # One copy for decision and handover: the caller may still hold the nested parts.
             arguments = {SINGLE_INPUT: input_str} if inputs is None else copy.deepcopy(inputs)
-            permit = admit(ToolCall(name, arguments, call_id=tool_call_id), session=self._caller)
+            permit = admit(ToolCall(name, arguments, call_id=tool_call_id), session=caller)
             hand_over(Handover(self._permits, run_id, arguments, permit))
             return permit
 
+        caller = self._caller(parent_run_id)
         event = (serialized, metadata)
-        if self._permits.share(run_id, event, self._caller):
+        self._within.begin(run_id)
+        if self._permits.share(run_id, event, caller):
             return
         hand_over(None)
-        self._admit(run_id, event, ask)
+        self._admit(run_id, event, ask, caller)
 
     def on_retriever_start(
         self,
@@ -149,6 +153,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
         query: str,
         *,
         run_id: UUID,
+        parent_run_id: UUID | None = None,
         metadata: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -160,20 +165,21 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
         def ask() -> Permit:
             # Never the event's `name`: a caller can set it by `run_name`.
-            source = (metadata or {}).get("ls_retriever_name") or UNKNOWN
+            source = str((metadata or {}).get(NAME) or UNKNOWN)
             search = search_in(metadata)
             if search is not None:
-                permit = search.ask(source, query, self._caller)
+                permit = search.ask(source, query, caller)
                 search.lend(query, permit)
             else:
-                permit = admit(Retrieval(source, query), session=self._caller)
+                permit = admit(Retrieval(source, query), session=caller)
             if source == UNKNOWN:
                 refuse_unknown(permit, "no_grant")
             return permit
 
+        caller = self._caller(parent_run_id)
         event = (query, metadata)
-        if not self._permits.share(run_id, event, self._caller):
-            self._admit(run_id, event, ask)
+        if not self._permits.share(run_id, event, caller):
+            self._admit(run_id, event, ask, caller)
 
     def on_chat_model_start(
         self,
@@ -223,10 +229,13 @@ class TabardCallbackHandler(BaseCallbackHandler):
         Raises:
             AccessDenied: It is refused.
         """
+        self._within.begin(run_id)
         # Inside a model's run the labels are that model's, handed down.
         labelled = "ls_model_type" in (metadata or {}) and self._permits.get(parent_run_id) is None
         if run_type == "llm" or labelled:
-            self._admit_model(run_id, serialized, metadata, kwargs, inputs)
+            self._admit_model(
+                run_id, serialized, metadata, {**kwargs, "parent_run_id": parent_run_id}, inputs
+            )
 
     def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Stop a stream that goes on past the limit the call was admitted, and held for, with.
@@ -242,6 +251,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has returned, or that its error was turned into a message."""
+        self._within.end(run_id)
         if getattr(output, "status", None) == "error":
             self._permits.fail(run_id, ToolException())
         else:
@@ -253,6 +263,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has returned."""
+        self._within.end(run_id)
         self._permits.settle(run_id, usage=read_traced_usage(outputs))
 
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
@@ -263,6 +274,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that the tool has failed."""
+        self._within.end(run_id)
         self._permits.fail(run_id, error)
 
     def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -271,6 +283,7 @@ class TabardCallbackHandler(BaseCallbackHandler):
 
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Record that a model announced as a chain has failed."""
+        self._within.end(run_id)
         self._permits.fail(run_id, error)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -287,23 +300,31 @@ class TabardCallbackHandler(BaseCallbackHandler):
     ) -> None:
         # Async managers put the messages of a call into a list of its own for each handler.
         asked = (inputs[0] if isinstance(inputs, list) and inputs else inputs, metadata)
-        if self._permits.share(run_id, asked, self._caller):
+        caller = self._caller(event.get("parent_run_id"))
+        if self._permits.share(run_id, asked, caller):
             return
         parameters = event.get("invocation_params")
         self._admit(
             run_id,
             asked,
-            lambda: admit_model(serialized, parameters, metadata, inputs, session=self._caller),
+            lambda: admit_model(serialized, parameters, metadata, inputs, session=caller),
+            caller,
         )
 
-    def _admit(self, run_id: UUID, event: tuple[object, ...], ask: Callable[[], Permit]) -> None:
+    def _admit(
+        self,
+        run_id: UUID,
+        event: tuple[object, ...],
+        ask: Callable[[], Permit],
+        caller: Session | None,
+    ) -> None:
         """Admit and remember the permit; whatever goes wrong on the way is a refusal."""
         try:
             self._permits.add(run_id, event, ask())
         except AccessDenied:
             raise
         except Exception as error:
-            refuse_unreadable(error, session=self._caller)
+            refuse_unreadable(error, session=caller)
 
 
 def _refuse_redefinition(kind: type) -> None:
@@ -330,6 +351,7 @@ _FIXED = frozenset(name for name in vars(TabardCallbackHandler) if not name.star
     "__setattr__",
     "_permits",
     "_session",
+    "_within",
     "ignore_agent",
     "ignore_chain",
     "ignore_chat_model",

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from uuid import UUID
 
-from tabard import ModelCall, Permit, Session
+from tabard import GuardUnavailable, ModelCall, Permit, Session, current_session
 
 LIMIT = 10_000
 """Calls in progress that are remembered; LangChain tells nothing of a run another handler stopped,
@@ -42,19 +42,34 @@ class OpenPermits:
             run_id: The run.
             event: Objects of the event, compared by identity.
             session: Whose calls this handler admits; None for whoever is current.
+
+        Raises:
+            GuardUnavailable: The other handler has admitted it for another session: whose call it
+                is cannot be told, so it is nobody's.
         """
+        caller = session if session is not None else current_session()
         with self._lock:
             permit, seen = _everyones.get(run_id, (None, ()))
             if permit is None or run_id in self._permits or run_id in self._shared:
                 return False
             if not _are_the_same(event, seen):
                 return False
-            if session is not None and session is not permit.session:
-                return False
-            if len(self._shared) >= LIMIT:
-                self._shared.clear()
-            self._shared.add(run_id)
-            return True
+            if caller is permit.session:
+                self._remember_shared(run_id)
+                return True
+        permit.fail("two_identities")
+        raise GuardUnavailable(
+            code="two_identities",
+            reason="handlers of two sessions see this call; give the inner agent its own by `bind`",
+            agent=permit.session.spiffe_id,
+            action=permit.action.name,
+        )
+
+    def _remember_shared(self, run_id: UUID) -> None:
+        """Another handler ends this run; call it with the lock held."""
+        if len(self._shared) >= LIMIT:
+            self._shared.clear()
+        self._shared.add(run_id)
 
     def add(self, run_id: UUID, event: tuple[object, ...], permit: Permit) -> None:
         """Remember a permit; the oldest fails as abandoned when there are too many.

@@ -13,7 +13,7 @@ from langchain_core.retrievers import BaseRetriever
 
 from tabard import ConfigurationError, Permit, Session
 from tabard_langchain.identity import check_session
-from tabard_langchain.search import METADATA, Narrow, Search, make_search, search_in
+from tabard_langchain.search import NAME, Narrow, Search, SearchName, make_search, search_in
 
 
 def protect_retriever(
@@ -46,6 +46,8 @@ def protect_retriever(
         found = type(retriever).__name__
         raise ConfigurationError(f"protect_retriever: expected a retriever, found {found}")
     check_session("protect_retriever", session)
+    if narrow is not None and not callable(narrow):
+        raise ConfigurationError("protect_retriever: narrow: expected a function of the scope")
     if narrow is not None and not retriever._expects_other_args:
         raise ConfigurationError(
             f"protect_retriever: {type(retriever).__name__} takes no search parameters, "
@@ -66,14 +68,17 @@ class GuardedRetriever(BaseRetriever):
     def _get_ls_params(self, **kwargs: Any) -> Any:
         """The inner one's labels, and the search for the handler to ask about."""
         labels: dict[str, Any] = dict(self.inner._get_ls_params(**kwargs))
+        name = str(labels[NAME])
+        # Decided on is what runs: a retriever that takes no parameters is given none.
+        wanted = {**getattr(self.inner, "search_kwargs", {}), **kwargs}
         search = make_search(
             self,
-            {**getattr(self.inner, "search_kwargs", {}), **kwargs},
+            wanted if self.inner._expects_other_args else {},
             narrow=self.narrow,
-            source=labels["ls_retriever_name"],
+            source=name,
             session=self.session,
         )
-        return {**labels, METADATA: search}
+        return {**labels, NAME: SearchName.of(name, search)}
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun, **kwargs: Any
@@ -108,9 +113,8 @@ class GuardedRetriever(BaseRetriever):
         lent = None if shown is None else shown.redeem(self, query, self.session)
         if shown is not None and lent is not None:
             return shown, lent, False
-        labels = self._get_ls_params(**kwargs)
-        search = labels[METADATA]
-        return search, search.ask(labels["ls_retriever_name"], query, self.session), True
+        name = self._get_ls_params(**kwargs)[NAME]
+        return name.search, name.search.ask(str(name), query, self.session), True
 
     def _rest(self, search: Search, run_manager: Any) -> dict[str, Any]:
         """What the inner one is called with beside the query."""

@@ -14,8 +14,9 @@ Narrow = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Makes search parameters of the data scope of whoever searches:
 `lambda scope: {"filter": {"claimant_id": scope["claimant_id"]}}`."""
 
-METADATA = "tabard_search"
-"""Under this name a protected retriever shows its search to the handler."""
+
+NAME = "ls_retriever_name"
+"""Under this key of the metadata LangChain tells a retriever's name."""
 
 
 class Search:
@@ -116,10 +117,33 @@ def _refuse(source: str, error: Exception, session: Session | None) -> NoReturn:
     ) from None
 
 
+class SearchName(str):
+    """A protected retriever's name, with the search the run under it makes.
+
+    It is how the handler gets to see the search: as `ls_retriever_name` in the metadata of the run.
+    That is handed down to all that runs inside, where each retriever writes a name of its own over
+    it, so nobody else's search is decided on by it. Written down or copied it is plain text.
+    """
+
+    __slots__ = ("search",)
+    search: Search
+
+    @classmethod
+    def of(cls, name: str, search: Search) -> SearchName:
+        """The name of a retriever, for one search."""
+        made = cls(name)
+        made.search = search
+        return made
+
+    def __reduce__(self) -> Any:
+        """Plain text."""
+        return str, (str.__str__(self),)
+
+
 def search_in(metadata: Mapping[str, Any] | None) -> Search | None:
     """The search a protected retriever shows in the metadata of its run."""
-    found = (metadata or {}).get(METADATA)
-    return found if type(found) is Search else None
+    found = (metadata or {}).get(NAME)
+    return found.search if type(found) is SearchName else None
 
 
 def _as_arguments(parameters: Mapping[str, Any]) -> dict[str, object]:
@@ -132,6 +156,8 @@ def _as_arguments(parameters: Mapping[str, Any]) -> dict[str, object]:
         if "." in name or name == "query":
             raise ValueError("a search parameter's name is taken for another's part")
         if isinstance(value, Mapping):
+            if any(type(key) is not str for key in value):
+                raise ValueError("a part of a search parameter has a name that is no text")
             told |= {f"{name}.{key}": _plain(one) for key, one in value.items()}
         else:
             told[name] = _plain(value)

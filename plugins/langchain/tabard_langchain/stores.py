@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -43,10 +44,18 @@ def protect_store(
     if not isinstance(store, VectorStore) or isinstance(store, GuardedVectorStore):
         found = type(store).__name__
         raise ConfigurationError(f"protect_store: expected a vector store, found {found}")
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError("protect_store: expected a name for the policy")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            "protect_store: expected a name for the policy, in lower case and without `retriever`: "
+            "that is how LangChain writes that of its retriever"
+        )
+    if narrow is not None and not callable(narrow):
+        raise ConfigurationError("protect_store: narrow: expected a function of the scope")
     check_session("protect_store", session)
     return GuardedVectorStore(store, name=name, narrow=narrow, session=session)
+
+
+_NAME = re.compile(r"(?!retriever)[a-z0-9_.-]+(?<!retriever)")
 
 
 def _read_call(*args: Any, **parameters: Any) -> tuple[Any, dict[str, Any]]:
@@ -62,6 +71,12 @@ def _read_call(*args: Any, **parameters: Any) -> tuple[Any, dict[str, Any]]:
     if len(wanted) != 1 or len(args) > 2 or (len(args) == 2 and "k" in parameters):
         raise TypeError("only what is searched for and `k` may be given by position")
     return wanted[0], {**parameters, **({"k": args[1]} if len(args) == 2 else {})}
+
+
+def _described(documents: list[Document], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a policy is told of documents to add: with ids they may take others' places."""
+    own = [document.id for document in documents if document.id is not None]
+    return {"count": len(documents), **({"ids": own} if own else {}), **kwargs}
 
 
 def _guarded(method: str) -> Callable[..., Any]:
@@ -136,28 +151,32 @@ class GuardedVectorStore(VectorStore):
         """There is none: make the store with its own class, and protect that."""
         raise ConfigurationError("protect the store that its own class makes")
 
-    def add_texts(self, texts: Iterable[str], *args: Any, **kwargs: Any) -> list[str]:
+    def add_texts(
+        self, texts: Iterable[str], metadatas: list[dict[Any, Any]] | None = None, **kwargs: Any
+    ) -> list[str]:
         """Add texts, as the tool `vectorstore.<name>.add`."""
         kept = list(texts)
-        with self._admit_change("add", {"count": len(kept)}):
-            return self._inner.add_texts(kept, *args, **kwargs)
+        with self._admit_change("add", {"count": len(kept), **kwargs}):
+            return self._inner.add_texts(kept, metadatas, **kwargs)
 
-    async def aadd_texts(self, texts: Iterable[str], *args: Any, **kwargs: Any) -> list[str]:
+    async def aadd_texts(
+        self, texts: Iterable[str], metadatas: list[dict[Any, Any]] | None = None, **kwargs: Any
+    ) -> list[str]:
         """The same in an event loop."""
         kept = list(texts)
-        with self._admit_change("add", {"count": len(kept)}):
-            return await self._inner.aadd_texts(kept, *args, **kwargs)
+        with self._admit_change("add", {"count": len(kept), **kwargs}):
+            return await self._inner.aadd_texts(kept, metadatas, **kwargs)
 
     def add_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
         """Add documents, as the tool `vectorstore.<name>.add`."""
         kept = list(documents)
-        with self._admit_change("add", {"count": len(kept)}):
+        with self._admit_change("add", _described(kept, kwargs)):
             return self._inner.add_documents(kept, **kwargs)
 
     async def aadd_documents(self, documents: list[Document], **kwargs: Any) -> list[str]:
         """The same in an event loop."""
         kept = list(documents)
-        with self._admit_change("add", {"count": len(kept)}):
+        with self._admit_change("add", _described(kept, kwargs)):
             return await self._inner.aadd_documents(kept, **kwargs)
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool | None:

@@ -70,6 +70,8 @@ def protect_all(tools: Iterable[BaseTool], *, session: Session | None = None) ->
     Raises:
         ConfigurationError: One of them is not a LangChain tool, or cannot be guarded.
     """
+    if isinstance(tools, BaseTool) or not isinstance(tools, Iterable):
+        raise ConfigurationError("protect_all: expected a list of tools; for one, `protect`")
     return [protect(tool, session=session) for tool in tools]
 
 

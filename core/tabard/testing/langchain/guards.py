@@ -70,7 +70,12 @@ def _always(found: Any) -> GuardUnderTest:
 def _by_fault(found: Any) -> GuardUnderTest:
     @contextmanager
     def fit(fault: str) -> Iterator[Fitting | None]:
-        made = found(fault)
+        try:
+            made = found(fault)
+        except Exception as error:
+            raise ConfigurationError(
+                f"--guard: the function raised {type(error).__name__} for `{fault}`: {error}"
+            ) from None
         if isinstance(made, AbstractContextManager) and not isinstance(made, BaseCallbackHandler):
             with made as inner:
                 yield _fitting(inner)

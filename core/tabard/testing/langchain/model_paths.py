@@ -26,6 +26,26 @@ def _agent(case: Case) -> Any:
     return create_agent(case.chat, [], middleware=list(case.fitting.middleware))
 
 
+def _of_a_middleware(case: Case, *, wraps: bool) -> object:
+    """An agent whose own model is a free one, and a middleware in front that calls another."""
+    from langchain.agents import create_agent  # takes seconds
+    from langchain.agents.middleware import AgentMiddleware
+
+    class Wrapping(AgentMiddleware[Any, Any]):
+        def wrap_model_call(self, request: Any, handler: Any) -> Any:
+            case.chat.invoke("hi")
+            return handler(request)
+
+    class Before(AgentMiddleware[Any, Any]):
+        def before_model(self, state: Any, runtime: Any) -> None:
+            case.chat.invoke("hi")
+
+    free = ScriptedChatModel(script=[AIMessage("done")], model_name="planner", max_tokens=10)
+    first = Wrapping() if wraps else Before()
+    agent: Any = create_agent(free, [], middleware=[first, *case.fitting.middleware])
+    return agent.invoke(QUESTION, case.config)
+
+
 def _after_a_failure(case: Case) -> object:
     """A chain whose first model always fails, so that the second is called.
 
@@ -68,6 +88,8 @@ CHAT: dict[str, Path] = {
     "with_fallbacks": _after_a_failure,
     "thread": lambda c: in_bare_thread(lambda: c.chat.invoke("hi", c.config)),
     "thread pool": lambda c: in_thread(lambda: c.chat.invoke("hi", c.config)),
+    "of a middleware around the model": lambda c: _of_a_middleware(c, wraps=True),
+    "of a middleware before the model": lambda c: _of_a_middleware(c, wraps=False),
     "in create_agent, invoke": lambda c: _agent(c).invoke(QUESTION, c.config),
     "in create_agent, ainvoke": lambda c: asyncio.run(_agent(c).ainvoke(QUESTION, c.config)),
     "in create_agent, stream": lambda c: list(_agent(c).stream(QUESTION, c.config)),
