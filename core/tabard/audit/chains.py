@@ -71,7 +71,7 @@ class Chains:
         if known is None and not self._from_start and number > 0:
             return True
         later = number > (known[0] if known else 0)
-        return self._partial and later and previous in self._hidden
+        return self._partial and later and isinstance(previous, str) and previous in self._hidden
 
 
 class SessionTrail:

@@ -145,7 +145,8 @@ def earlier_limits(earlier: Earlier, *, start: int, size: int) -> Iterator[str]:
     if earlier.after:
         yield (
             f"That the checkpoints of up to {earlier.after[-1]} entries that were given go on from "
-            f"it: it was made to end at entry {size}."
+            f"it: it says of itself, and nobody has signed that, that it was made to end at entry "
+            f"{size}."
         )
 
 

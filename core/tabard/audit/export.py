@@ -36,7 +36,8 @@ class Header:
     Attributes:
         start: How many entries of the log come before the first line.
         size: How many entries the checkpoint covers; the last line is this entry.
-        is_part: Whether it was made to end before the log does, and not at the latest checkpoint.
+        is_part: Whether it was made to end before the log does, and not at the latest checkpoint;
+            None in an export of before there was this member, which counts as no.
         peaks: The roots of the full subtrees over the entries before, largest first.
         session: The one session that is shown; None shows every record.
         checkpoint: The signed note.
@@ -44,7 +45,7 @@ class Header:
 
     start: int
     size: int
-    is_part: bool = False
+    is_part: bool | None = False
     peaks: tuple[bytes, ...]
     session: str | None
     checkpoint: str
@@ -60,6 +61,8 @@ class Header:
             "session": self.session,
             "checkpoint": self.checkpoint,
         }
+        if self.is_part is None:
+            del facts["part"]
         return json.dumps(facts, separators=(",", ":")).encode("ascii") + b"\n"
 
 

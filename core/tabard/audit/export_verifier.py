@@ -93,7 +93,7 @@ def verify_export(
                 signed.checkpoint.origin,
                 start=header.start,
                 size=header.size,
-                is_part=header.is_part,
+                is_part=bool(header.is_part),
             )
             return _Reading(header, signed, earlier).verify(_lines(file))
     except (OSError, ValueError) as error:
@@ -165,7 +165,7 @@ class _Reading:
         return ExportVerification(
             start=self._header.start,
             size=self._header.size,
-            is_part=self._header.is_part,
+            is_part=bool(self._header.is_part),
             records=self._records,
             session=self._header.session,
             writers=len(self._chains.heads),
@@ -231,14 +231,14 @@ def _read_header(file: BinaryIO, path: str | os.PathLike[str]) -> Header:
         raise ConfigurationError(f"{path}: no export of a tabard log ({FORMAT})")
     try:
         facts = json.loads(line)
-        if any(type(facts[name]) is not kind for name, kind in _TYPES.items()):
+        if any(type(facts.get(name, False)) is not kind for name, kind in _TYPES.items()):
             raise ValueError("another type")
         if not isinstance(facts["session"], str | None):
             raise ValueError("another type")
         header = Header(
             start=facts["start"],
             size=facts["size"],
-            is_part=facts["part"],
+            is_part=facts.get("part"),
             peaks=tuple(bytes.fromhex(peak) for peak in facts["peaks"]),
             session=facts["session"],
             checkpoint=facts["checkpoint"],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tabard.audit.checkpoint import SignedCheckpoint
 from tabard.audit.evidence import Earlier, earlier_limits, owner_limits
 
-_OWNER = "whoever can write to the store, or holds the log's key,"
+_OWNER = "whoever can write to the store, or holds the log's key"
 
 
 def history_limits(start: int, count: int, vouched: int, earlier: Earlier) -> Iterator[str]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from tabard.audit.chain import FORMAT
 from tabard.errors import AuditError
+
+MAX_DEPTH = 100
+"""Levels of nesting in a record; part of the format."""
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +47,8 @@ def parse_record(body: bytes, index: int) -> dict[str, Any]:
     """
     try:
         text = body.decode("ascii")
+        if _is_deep(text):
+            raise ValueError("nested too deeply")
         fields, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         raise AuditError(f"entry {index} is not a record", entry=index) from None
@@ -48,6 +56,17 @@ def parse_record(body: bytes, index: int) -> dict[str, Any]:
         raise AuditError(f"entry {index} is not a record", entry=index)
     members: dict[str, Any] = fields
     return members
+
+
+def _is_deep(text: str) -> bool:
+    """Whether anything lies more than `MAX_DEPTH` levels deep; how deep a parser goes differs."""
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False
+    depth = deepest = 0
+    for mark in _STRING.sub("", text):
+        depth += (mark in "{[") - (mark in "}]")
+        deepest = max(deepest, depth)
+    return deepest > MAX_DEPTH
 
 
 _BEGINNING = f'{{"v":{FORMAT},'

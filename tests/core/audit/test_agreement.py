@@ -405,3 +405,44 @@ class TestKnownFiles:
                 verify_export(path, keys=[str(LOG.key)])
             with pytest.raises(independent.Unusable):
                 independent.verify(str(path), [str(LOG.key)], [], [])
+
+
+class TestShapesOfRecords:
+    """What stands where a text belongs, how deep a record goes, and files of before `part`."""
+
+    @pytest.mark.parametrize("previous", ["[]", "{}", "[[]]", "null", "1"])
+    @pytest.mark.parametrize("number", ["9999", "2", "-1", "1.0", "true", '"x"'])
+    def test_previous_that_is_no_text(
+        self, previous: str, number: str, said: Callable[..., tuple[int, list[str]]]
+    ) -> None:
+        """An edit that needs no key is tampering to both, and ends neither in an error."""
+        data = export(records(), session=SESSION, hidden=(0, 1))
+        lines = data.split(b"\n")
+        fields = json.loads(lines[3])
+        text = json.dumps(fields, separators=(",", ":"))
+        text = text.replace(f'"p":"{fields["p"]}"', f'"p":{previous}')
+        text = text.replace(f'"n":{fields["n"]}', f'"n":{number}')
+        lines[3] = text.encode()
+        assert said(b"\n".join(lines))[0] == 1
+
+    @pytest.mark.parametrize(("levels", "code"), [(90, 0), (99, 0), (100, 1), (980, 1), (5000, 1)])
+    def test_nesting(
+        self, levels: int, code: int, said: Callable[..., tuple[int, list[str]]]
+    ) -> None:
+        """How deep a record may go is part of the format, not of who reads it."""
+        chain = Chain()
+        deep = '"x":' + "[" * levels + '"{[{["' + "]" * levels
+        lines = [
+            chain.link(kind, fields, 1_800_000_000.0, None)[1].encode()
+            for kind, fields in (("writer.open", '"y":{"z":"' + "[" * 300 + '"}'), ("note", deep))
+        ]
+        assert said(export(lines))[0] == code
+
+    def test_export_of_before(self, said: Callable[..., tuple[int, list[str]]]) -> None:
+        """A file whose first line has no `part` yet is read as one that has `false` there."""
+        now = export(records())
+        before = now.replace(b'"part":false,', b"", 1)
+        assert said(before) == said(now)
+        assert said(before)[0] == 0
+        later = note_over(records(7))
+        assert said(before, known=[later])[0] == 1
