@@ -113,19 +113,23 @@ def is_bound_whole(crew: Any) -> bool:
     return any(binding is not None and binding.bond.with_crew for binding in map(_find, agents))
 
 
-def owner_of_model(llm: Any) -> Session | None:
-    """The session of the one bound agent whose model this is, or None.
-
-    For calls that name no agent, such as those that convert an answer.
-    """
+def owners_of_model(llm: Any) -> list[Session]:
+    """The sessions of the bound agents whose model this is, each once."""
     with _lock:
         bound = [(b.agent(), b.bond.session) for b in _bindings.values()]
-    owners = {
-        id(session): session
-        for agent, session in bound
-        if llm is not None and getattr(agent, "llm", None) is llm
-    }
-    return next(iter(owners.values())) if len(owners) == 1 else None
+    return list({id(session): session for agent, session in bound if uses(agent, llm)}.values())
+
+
+def uses(agent: Any, llm: Any) -> bool:
+    """Whether it is the agent's model, or the one that converts its answers."""
+    own = [getattr(agent, "llm", None), *models_in(agent, ("function_calling_llm",))]
+    return llm is not None and any(model is llm for model in own)
+
+
+def models_in(holder: Any, names: tuple[str, ...]) -> list[Any]:
+    """The values of these fields; asking for some as attributes warns, or raises by that."""
+    fields = getattr(holder, "__dict__", {})
+    return [fields.get(name) for name in names]
 
 
 def is_agent(thing: Any) -> bool:

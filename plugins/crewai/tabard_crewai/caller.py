@@ -7,7 +7,9 @@ from typing import Any
 from tabard import AccessDenied, Permit, Session, admit
 from tabard.actions import Action
 from tabard_crewai import progress
-from tabard_crewai.bound import is_bound_whole, own_session, owner_of_model
+from tabard_crewai.at_work import agent_at_work, calls_around_task
+from tabard_crewai.bound import is_bound_whole, own_session, owners_of_model, uses
+from tabard_crewai.progress import Decided
 from tabard_crewai.refusal import refuse_admitted
 
 _TAKEN_BACK = ("token_revoked", "unregistered")
@@ -33,13 +35,34 @@ def admit_of_agent(action: Action, agent: Any, crew: Any) -> Permit:
 
 
 def admit_of_model(action: Action, llm: Any) -> Permit:
-    """Admit a model call that names no agent.
+    """Admit a model call that names no agent, such as one that converts an answer.
+
+    It is of the agent at work here, if the model is its own; else of the bound agent whose it is.
 
     Raises:
-        AccessDenied: It is refused.
+        AccessDenied: It is refused; also where several own the model and none is known to work.
     """
-    own = owner_of_model(llm)
-    return admit(action) if own is None else _admit_as(own, action)
+    agent, owners = agent_at_work(), owners_of_model(llm)
+    if uses(agent, llm) or len(owners) > 1:
+        call = progress.innermost(calls_around_task())
+        if call is not None:
+            return _admit_within(call, owners, action)
+        if uses(agent, llm):
+            return admit_of_agent(action, agent, agent.crew)
+        raise refuse_admitted(
+            admit(action),
+            code="ambiguous_model",
+            reason="several bound agents share this model, and which of them calls is not certain",
+        )
+    return _admit_as(owners[0], action) if owners else admit(action)
+
+
+def _admit_within(call: Decided, owners: list[Session], action: Action) -> Permit:
+    """Admit a model call made inside a tool call: of whoever was asked, or has called the tool."""
+    asked = call.handover.own if call.handover is not None else None
+    if asked is not None and any(asked is owner for owner in owners):
+        return _admit_as(asked, action)
+    return admit(action, session=call.inside)
 
 
 def _admit_as(own: Session, action: Action) -> Permit:

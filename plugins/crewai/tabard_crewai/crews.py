@@ -8,7 +8,10 @@ from typing import Any
 from crewai import Crew, Process
 
 from tabard import ConfigurationError
+from tabard_crewai.bound import models_in, uses
 from tabard_crewai.handover import role_as_written
+
+_MODELS = ("manager_llm", "function_calling_llm", "planning_llm", "chat_llm")
 
 
 def is_crew(thing: Any) -> bool:
@@ -20,6 +23,12 @@ def agents_of(crew: Crew) -> list[Any]:
     """Every agent that will work for the crew: its own, its manager, those of its tasks."""
     agents = [*crew.agents, crew.manager_agent, *(task.agent for task in crew.tasks)]
     return list({id(agent): agent for agent in agents if agent is not None}.values())
+
+
+def has_model(crew: Crew, llm: Any) -> bool:
+    """Whether a model is the crew's own, or one of its agents'."""
+    own = models_in(crew, _MODELS)
+    return any(model is llm for model in own) or any(uses(agent, llm) for agent in agents_of(crew))
 
 
 def by_role(crew: Crew, roles: Mapping[str, Any]) -> dict[str, Any]:

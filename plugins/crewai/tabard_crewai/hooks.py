@@ -16,6 +16,7 @@ from crewai.hooks import (
 )
 
 from tabard import ConfigurationError
+from tabard_crewai.at_work import before_step
 from tabard_crewai.model_hooks import after_event, after_execution, after_model, before_model
 from tabard_crewai.tool_hooks import after_tool, before_tool
 
@@ -24,6 +25,7 @@ HOOKS: dict[InterceptionPoint, Callable[[Any], Any]] = {
     InterceptionPoint.POST_TOOL_CALL: after_tool,
     InterceptionPoint.PRE_MODEL_CALL: before_model,
     InterceptionPoint.POST_MODEL_CALL: after_model,
+    InterceptionPoint.PRE_STEP: before_step,
     InterceptionPoint.EXECUTION_END: after_execution,
 }
 _EVENTS: tuple[type[Any], ...] = (LLMCallCompletedEvent, LLMCallFailedEvent)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tabard import Permit
+from tabard_crewai.at_work import agent_at_work
+from tabard_crewai.crews import has_model
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +29,14 @@ class _Open:
     context: Any
     meter: Any
     before: dict[str, int] | None
+    crew: Any
     alone: bool = True
+
+    def is_of(self, crew: Any) -> bool:
+        """Whether the crew has made it: where no task was at work, whether the model is its own."""
+        if self.crew is not None or self.context.executor is not None:
+            return self.crew is crew
+        return has_model(crew, self.context.llm)
 
     def usage(self) -> dict[str, int] | None:
         """The tokens of this call; None where they cannot be told from those of others."""
@@ -65,7 +74,9 @@ class ModelCalls:
         """Remember a call; an earlier one of the same owner is over."""
         owner = _owner_of(context)
         meter = getattr(context.llm, "_token_usage", context.llm)  # copies of a model share it
-        call = _Open(permit, owner, context, meter, _read(context.llm))
+        working = agent_at_work() if context.executor is None else None
+        crew = context.crew or getattr(working, "crew", None)
+        call = _Open(permit, owner, context, meter, _read(context.llm), crew)
         with self._lock:
             earlier = self._calls.pop(_key(owner), None)
             for other in self._calls.values():
@@ -114,7 +125,7 @@ class ModelCalls:
             over = [
                 call
                 for call in self._calls.values()
-                if (crew is not None and call.context.crew is crew)
+                if (crew is not None and call.is_of(crew))
                 or (flow is not None and call.context.executor is flow)
             ]
             for call in over:

@@ -28,6 +28,13 @@ class Decided(NamedTuple):
     handover: Handover | None = None
     cached: object = None
 
+    @property
+    def inside(self) -> Session | None:
+        """What everything inside the call works under; None if it was refused."""
+        if isinstance(self.outcome, AccessDenied):
+            return None
+        return self.handover.session if self.handover else self.outcome.permit.session
+
 
 class _Call(NamedTuple):
     tool_input: Any
@@ -49,13 +56,12 @@ def begin(
     So whatever the body calls in turn is the bound agent's, or the coworker's who was asked, not
     the session's around the crew.
     """
+    decided = Decided(outcome, handover, cached)
+    inside = decided.inside
     entered = None
-    if isinstance(outcome, Ticket):
-        inside = handover.session if handover else outcome.permit.session
-        if inside is not current_session():
-            entered = inside.__enter__()
-    call = _Call(tool_input, Decided(outcome, handover, cached), entered)
-    _calls.set((*_calls.get(), call))
+    if inside is not None and inside is not current_session():
+        entered = inside.__enter__()
+    _calls.set((*_calls.get(), _Call(tool_input, decided, entered)))
 
 
 def end(tool_input: Any) -> Decided | None:
@@ -74,6 +80,17 @@ def end(tool_input: Any) -> Decided | None:
                     ended.decided.handover.close()
             return calls[position].decided
     return None
+
+
+def count() -> int:
+    """How many tool calls this is inside of."""
+    return len(_calls.get())
+
+
+def innermost(outside: int) -> Decided | None:
+    """The innermost admitted tool call this is inside of, past so many outer ones."""
+    inner = reversed(_calls.get()[outside:])
+    return next((call.decided for call in inner if call.decided.inside is not None), None)
 
 
 def redeem(action: ToolCall) -> Permit | None:
