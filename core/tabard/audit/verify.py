@@ -19,7 +19,7 @@ from tabard.audit.merkle import Frontier
 from tabard.audit.note import Note, NoteError
 from tabard.audit.sealed import Sealed
 from tabard.audit.stored import StoredRecord
-from tabard.errors import AuditError
+from tabard.errors import AuditError, StoreError
 
 
 class Log(Protocol):
@@ -90,14 +90,21 @@ def verify_log(
         StoreError: The log cannot be read.
     """
     given = given or Evidence()
-    count, pruned = _extent(log)
     kept = list(dict.fromkeys(outside))
-    heads, signed = _heads([*_sealed_notes(log), *kept], given, count)
+    # The checkpoints before the count: of a log that grows meanwhile none covers more than that.
+    notes = [*_sealed_notes(log), *kept]
+    count, pruned = _extent(log)
+    heads, signed = _heads(notes, given, count)
     origin = signed.checkpoint.origin if signed else next((k.name for k in given.keys), "")
     earlier = given.earlier(origin, start=pruned.size, size=count)
     records = takewhile(lambda record: record.index <= count, log.stored_records())
     reading = _Reading(pruned, [heads, earlier.roots])
-    reading.read(records, count)
+    try:
+        reading.read(records, count)
+    except AuditError:
+        if _was_pruned(log, since=pruned.size):
+            raise StoreError("the log was pruned while it was verified; verify it again") from None
+        raise
     outer = max((Checkpoint.parse(Note.parse(note).text).size for note in kept), default=0)
     witnesses = () if signed is None else tuple(name for name, _ in signed.witnesses)
     sealed = max(heads, default=0)
@@ -116,8 +123,20 @@ def verify_log(
     )
 
 
+def _was_pruned(log: Log, *, since: int) -> bool:
+    try:
+        pruned = log.pruned()
+    except ValueError:
+        return False
+    return pruned is not None and pruned.size > since
+
+
 def _extent(log: Log) -> tuple[int, Frontier]:
     """How many entries there have to be, and the tree over those that were pruned."""
+    try:
+        pruned = log.pruned()
+    except ValueError:
+        raise AuditError("a checkpoint was changed in the database") from None
     count, last = log.extent()
     if last > count:
         raise AuditError(f"entry {count + 1} was never written by tabard", entry=count + 1)
@@ -125,7 +144,6 @@ def _extent(log: Log) -> tuple[int, Frontier]:
     if first is not None and first < 1:
         raise AuditError(f"entry {first} was never written by tabard", entry=first)
     try:
-        pruned = log.pruned()
         return count, Frontier() if pruned is None else pruned.frontier()
     except ValueError:
         raise AuditError("a checkpoint was changed in the database") from None
