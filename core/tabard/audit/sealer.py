@@ -6,12 +6,13 @@ refused, and told about.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tabard.audit.checkpoint import Checkpoint, open_checkpoint
 from tabard.audit.checkpoint_file import CheckpointFile, Kept
 from tabard.audit.merkle import Frontier
-from tabard.audit.note import Note, NoteError, NoteKey, NoteSigner
+from tabard.audit.note import Note, NoteError, NoteKey, NoteSigner, merge_notes
 from tabard.audit.sealed import Sealed
 from tabard.clock import Clock, read_clock
 from tabard.errors import AuditError, StoreError
@@ -89,9 +90,12 @@ class Sealer:
     def _cosign_again(self, before: Sealed) -> Sealed:
         """The same checkpoint once more, for witnesses that were not asked at the time.
 
+        Who has cosigned it before stays under it.
+
         It is kept in the files only: the database's row is never changed.
         """
-        sealed = self._sign(before.frontier())
+        fresh = self._sign(before.frontier())
+        sealed = replace(fresh, note=merge_notes([fresh.note, before.note]))
         self._keep(sealed)
         return sealed
 

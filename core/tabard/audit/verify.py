@@ -6,6 +6,7 @@ What that alone cannot show is listed in every answer (`Verification.not_proven`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol
@@ -16,7 +17,7 @@ from tabard.audit.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoin
 from tabard.audit.evidence import Evidence
 from tabard.audit.log_limits import history_limits, pruning_limits, seal_limits
 from tabard.audit.merkle import Frontier
-from tabard.audit.note import Note, NoteError
+from tabard.audit.note import Note, NoteError, merge_notes
 from tabard.audit.sealed import Sealed
 from tabard.audit.stored import StoredRecord
 from tabard.errors import AuditError, StoreError
@@ -284,16 +285,33 @@ def _heads(
         if heads.setdefault(head.size, head.root) != head.root:
             raise AuditError(f"two checkpoints of {head.size} entries contradict each other")
         latest[note] = head.size
-    return heads, _latest([note for note in latest if latest[note] == max(heads)], given)
+    return heads, _latest(latest, given)
 
 
-def _latest(notes: list[str], given: Evidence) -> SignedCheckpoint | None:
-    """The checkpoint that covers most, in the copy that most witnesses have cosigned."""
+def _latest(sizes: dict[str, int], given: Evidence) -> SignedCheckpoint | None:
+    """The checkpoint that covers most, with all that was signed under any copy of it."""
     if not given.keys:
         return None
-    if not notes:
+    if not sizes:
         if given.quorum:
             raise AuditError("no witness has cosigned anything: there is no checkpoint")
+        if not given.known:
+            raise AuditError("no checkpoint by the key that was given is there: nothing is signed")
         return None
-    fullest = max(notes, key=lambda note: len(Note.parse(note).signatures))
-    return given.open(fullest)
+    last = max(sizes.values())
+    try:
+        return given.open(merge_notes(note for note, size in sizes.items() if size == last))
+    except AuditError as error:
+        raise AuditError(f"{error}{_witnessed(sizes, given)}") from None
+
+
+def _witnessed(sizes: dict[str, int], given: Evidence) -> str:
+    """How far each witness has cosigned, for a last checkpoint that too few of them have."""
+    until: dict[str, int] = {}
+    for note, size in sizes.items():
+        for key in given.witnesses:
+            with suppress(NoteError):  # a line in its name that does not hold
+                if Note.parse(note).signed_by(key) is not None:
+                    until[key.name] = max(size, until.get(key.name, 0))
+    told = ", ".join(f"up to {size} by {name}" for name, size in until.items())
+    return f"; witnessed {told}" if told else ""

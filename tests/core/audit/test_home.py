@@ -185,6 +185,32 @@ class TestWitness:
         assert not says(found, "did not rewrite")
         assert says(verify(), "The signatures of w.example")
 
+    def test_older_one(self, verify: Any, grown: Any, home: Path, tamper: Any) -> None:
+        """Where an earlier checkpoint was witnessed, the refusal says how far."""
+        signer = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE)
+        text = (first := grown()).partition("\n\n")[0] + "\n"
+        tamper(
+            "UPDATE checkpoint SET note = cosigned(note)",
+            cosigned=lambda kept: kept + signer.cosign(text, 1_800_000_000),
+        )
+        assert verify(witnesses=[str(signer.key)]).witnesses == ("w.example",)
+        grown()
+        size = first.split("\n")[1]
+        with pytest.raises(AuditError, match=f"not 1; witnessed up to {size} by w.example"):
+            verify(witnesses=[str(signer.key)])
+
+
+class TestKeyNobodyUsed:
+    def test_nothing_signed(self, verify: Any, guard: Guard, grown: Any) -> None:
+        """A key that was given and checks nothing is no reason to call a log verified."""
+        key = str(NoteSigner("x.example", Ed25519PrivateKey.generate()).key)
+        verify()
+        with pytest.raises(AuditError, match="no checkpoint by the key that was given"):
+            verify(keys=[key])
+        grown()
+        with pytest.raises(AuditError, match="no key that was given"):
+            verify(keys=[key])
+
 
 class TestPruning:
     def test_without_a_record_of_it(self, verify: Any, grown: Any, tamper: Any) -> None:
@@ -268,7 +294,8 @@ class TestGrowing:
         self, verify: Any, grown: Any, monkeypatch: Any, read: str, after: bool
     ) -> None:
         grown()
-        real, done = getattr(SqliteStore, read), []
+        real = getattr(SqliteStore, read)
+        done: list[bool] = []
 
         def slow(store: SqliteStore, *asked: Any) -> Any:
             found = real(store, *asked) if after else None

@@ -22,7 +22,7 @@ from tabard.audit.checkpoint import Checkpoint, open_checkpoint
 from tabard.audit.checkpoint_file import CheckpointFile, Kept
 from tabard.audit.export import export_log, new_export
 from tabard.audit.merkle import Frontier, grown_from, leaf_hash, over, prove_consistency
-from tabard.audit.note import COSIGNATURE, NoteSigner
+from tabard.audit.note import COSIGNATURE, Note, NoteSigner
 from tabard.audit.witness import Request, Witness
 from tabard.audit.witness_client import WitnessAddress
 from tabard.audit.witness_server import serve_witness
@@ -499,6 +499,57 @@ class TestWitness:
         with new_export(path) as file:
             export_log(store, file, key=key, kept=kept.note)
         assert verify_export(path, keys=[str(key)], witnesses=[str(witness.key)]).records
+
+    def test_one_after_the_other(
+        self,
+        witnessed: tuple[Witness, Callable[..., Seal]],
+        home: Path,
+        tmp_path: Path,
+    ) -> None:
+        """Whoever has cosigned a checkpoint stays under it: note, home and export say so."""
+        witness, open_seal = witnessed
+        open_seal().seal()
+        signer = NoteSigner("w2.example", Ed25519PrivateKey.generate(), COSIGNATURE)
+        other = Witness(signer, [open_seal().key], tmp_path / "w2.db", clock=time.time)
+        server = serve_witness(other, "127.0.0.1", 0)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        sealed = Seal.open(home, witnesses=[WitnessAddress(url, other.key)]).seal()
+        server.shutdown()
+        server.server_close()
+        assert sealed is not None
+        both = [witness.key, other.key]
+        assert len(open_checkpoint(sealed.note, [open_seal().key], both).witnesses) == 2
+        place = Home.locate(home)
+        store, key = SqliteStore(place.database), read_verifier_key(place)
+        asked = [str(one) for one in both]
+        assert len(verify_home(place, store, witnesses=asked).witnesses) == 2
+        kept = CheckpointFile(home / "checkpoints.log").last()
+        assert kept is not None
+        with new_export(tmp_path / "log.jsonl") as file:
+            export_log(store, file, key=key, kept=kept.note)
+        verify_export(tmp_path / "log.jsonl", keys=[str(key)], witnesses=asked)
+
+    def test_on_two_lines(self, home: Path, seal: Seal, tmp_path: Path) -> None:
+        """Files in which each line has one of the cosignatures are read as one that has both."""
+        sealed = seal.seal()
+        assert sealed is not None
+        file, text = CheckpointFile(home / "checkpoints.log"), Note.parse(sealed.note).text
+        signers = [
+            NoteSigner(name, Ed25519PrivateKey.generate(), COSIGNATURE)
+            for name in ("w1.example", "w2.example")
+        ]
+        for one in signers:
+            note = sealed.note + one.cosign(text, 1)
+            file.append(Kept(size=sealed.size, note=note, sealed_at=1))
+        keys = [one.key for one in signers]
+        kept = file.last()
+        assert kept is not None
+        assert len(open_checkpoint(kept.note, [seal.key], keys).witnesses) == 2
+        place = Home.locate(home)
+        asked = [str(key) for key in keys]
+        found = verify_home(place, SqliteStore(place.database), witnesses=asked)
+        assert len(found.witnesses) == 2
 
     @pytest.mark.parametrize(
         "answer",
