@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tabard.audit.note import merge_notes
+from tabard.audit.checkpoint import Checkpoint
+from tabard.audit.note import Note, NoteError, merge_notes
 from tabard.errors import AuditError, StoreError
 
 _START = "0" * 64
@@ -65,6 +66,28 @@ class CheckpointFile:
             previous = hashlib.sha256(line).hexdigest()
             found.append(kept)
         return found
+
+    def origin(self) -> str | None:
+        """The log its first checkpoint is of; None where there is none yet.
+
+        Raises:
+            AuditError: Its first line is no checkpoint.
+            StoreError: It cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                line = file.readline(_LONGEST_LINE)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
+        if not line.endswith(b"\n"):  # cut short by a crash: its checkpoint was never handed out
+            return None
+        kept = _read_line(line[:-1], _START)
+        try:
+            return Checkpoint.parse(Note.parse(kept.note if kept else "").text).origin
+        except NoteError:
+            raise AuditError(f"{self.path}: the first line is no checkpoint") from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -62,9 +62,9 @@ class Sealer:
             to seal; None for an empty log.
 
         Raises:
-            AuditError: The log is not the one that was sealed before, or a witness has seen
-                another one.
-            StoreError: The log or the file cannot be read or written, or a witness is away.
+            AuditError: The log is not the one that was sealed before.
+            StoreError: The log or the file cannot be read or written, or a witness is away or
+                says that it has seen another log.
         """
         with self._files[0].locked():
             before = self._before()
@@ -136,13 +136,15 @@ class Sealer:
                 self._seen[witness.url] = size
                 return answer
             if answer > size:
-                raise AuditError(
-                    f"the log was rolled back: the witness {witness.key.name} has seen "
-                    f"{answer} entries, and {size} are there",
-                    entry=size + 1,
+                # Nobody has signed this number: an alarm, and no proof of a rollback.
+                raise StoreError(
+                    f"the witness {witness.key.name} says that it has cosigned a later checkpoint: "
+                    f"it claims a size of {answer}, and {size} entries are there"
                 )
             seen = answer
-        raise StoreError(f"the witness {witness.key.name} does not agree on what it has seen")
+        raise StoreError(
+            f"the witness {witness.key.name} claims a size of {seen}, and another one before"
+        )
 
     def _grown(self, seen: int, size: int) -> Grown:
         """The proof that the log goes on from what a witness has seen."""
