@@ -55,9 +55,13 @@ class Seal:
         self.in_home = path.resolve().is_relative_to(place.path.resolve())
         self._store = store
         file, copy = CheckpointFile(place.checkpoints), None
-        own = checkpoints or (file.path if self.in_home else path.with_name(file.path.name))
+        own = checkpoints or (file.path if self.in_home else _beside(path, store.origin))
         if own.resolve() != file.path.resolve():
             file, copy = CheckpointFile(own), file
+            if file.origin() not in (None, store.origin):
+                raise ConfigurationError(
+                    f"{own}: has the checkpoints of another log; name a file with --checkpoints"
+                )
         self._sealer = Sealer(store, signer, file, copy=copy, witnesses=witnesses, clock=clock)
 
     @classmethod
@@ -76,13 +80,16 @@ class Seal:
             home: The home's folder; default `$TABARD_HOME`, else `.tabard`.
             key: The private key's file; default the one in the home.
             checkpoints: The file of the sealer's own with what it has signed; default
-                `checkpoints.log` beside a key that is elsewhere, else the one in the home. The
-                home's is written in any case.
+                `NAME.checkpoints.log` beside a key `NAME.pem` that is elsewhere, else the one in
+                the home. The home's is written in any case.
             witnesses: Who has to cosign each checkpoint.
             clock: Returns POSIX seconds.
 
         Raises:
-            ConfigurationError: There is no home, or no key that is this log's.
+            AuditError: The sealer's own file does not begin with a checkpoint.
+            ConfigurationError: There is no home, no key that is this log's, or the file is of
+                another log.
+            StoreError: The file cannot be read.
         """
         place = Home.locate(home)
         path = place.sealing_key if key is None else Path(key)
@@ -102,6 +109,15 @@ class Seal:
     def close(self) -> None:
         """Let go of the database."""
         self._store.close()
+
+
+def _beside(key: Path, origin: str) -> Path:
+    """The sealer's own file beside a key: named after it, as a folder may hold several.
+
+    A `checkpoints.log` of this log, as earlier versions named it, is gone on with.
+    """
+    named, old = key.with_name(f"{key.stem}.checkpoints.log"), key.with_name("checkpoints.log")
+    return old if not named.exists() and CheckpointFile(old).origin() == origin else named
 
 
 def found_log(place: Home, origin: str) -> None:

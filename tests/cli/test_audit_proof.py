@@ -238,6 +238,7 @@ class TestProof:
             ("export", "--out", tmp_path / "x", "--session", "none"),
             ("checkpoint", "--key", nothing),
             ("checkpoint", "--witness", "nonsense"),
+            ("checkpoint", "--witness", f"http://[::1={key}"),
             ("checkpoint", "--witness", f"http://127.0.0.1:1={key}"),
             ("checkpoint", "--checkpoints", tmp_path / "no" / "such" / "folder"),
             ("seal", "--every", "0"),

@@ -12,9 +12,11 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tabard.audit.checkpoint import Checkpoint
+from tabard.audit.note import Note, NoteError, merge_notes
 from tabard.errors import AuditError, StoreError
 
 _START = "0" * 64
@@ -65,6 +67,28 @@ class CheckpointFile:
             found.append(kept)
         return found
 
+    def origin(self) -> str | None:
+        """The log its first checkpoint is of; None where there is none yet.
+
+        Raises:
+            AuditError: Its first line is no checkpoint.
+            StoreError: It cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                line = file.readline(_LONGEST_LINE)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
+        if not line.endswith(b"\n"):  # cut short by a crash: its checkpoint was never handed out
+            return None
+        kept = _read_line(line[:-1], _START)
+        try:
+            return Checkpoint.parse(Note.parse(kept.note if kept else "").text).origin
+        except NoteError:
+            raise AuditError(f"{self.path}: the first line is no checkpoint") from None
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other sealers out.
@@ -106,7 +130,9 @@ class CheckpointFile:
             raise StoreError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def last(self) -> Kept | None:
-        """The latest checkpoint, without a look at those before it.
+        """The latest checkpoint, with what was signed under it on every line it is on.
+
+        Those before it are not looked at.
 
         Raises:
             AuditError: Its line was changed.
@@ -120,11 +146,27 @@ class CheckpointFile:
             return None
         except OSError as error:
             raise StoreError(f"{self.path}: cannot be read: {error.strerror}") from None
-        line = lines.rpartition(b"\n")[2]
-        kept = _read_line(line, None) if line else None
-        if line and kept is None:
+        if not lines:
+            return None
+        *before, line = lines.split(b"\n")
+        kept = _read_line(line, None)
+        if kept is None:
             raise AuditError(f"{self.path}: the last line is no checkpoint")
-        return kept
+        return _merge(kept, before)
+
+
+def _merge(kept: Kept, before: list[bytes]) -> Kept:
+    """The last checkpoint with the signatures of the lines before it that state the same."""
+    note = kept.note
+    for line in reversed(before):
+        other = _read_line(line, None)
+        if other is None or other.size != kept.size:
+            break
+        try:
+            note = merge_notes([note, other.note])
+        except ValueError:  # another text, or none: for the verifier to say
+            break
+    return replace(kept, note=note)
 
 
 def _line(kept: Kept, previous: str) -> bytes:

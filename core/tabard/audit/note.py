@@ -184,6 +184,23 @@ class Note:
         return f"{self.text}\n{''.join(lines)}"
 
 
+def merge_notes(notes: Iterable[str]) -> str:
+    """One note with the signatures of several of the same text; of each key the first counts.
+
+    Raises:
+        NoteError: One is none.
+        ValueError: There are none, or their texts differ.
+    """
+    read = [Note.parse(note) for note in notes]
+    (text,) = {note.text for note in read}
+    lines: dict[tuple[str, bytes], bytes] = {}
+    for note in read:
+        for name, key_id, signature in note.signatures:
+            lines.setdefault((name, key_id), signature)
+    found = tuple((*who, signature) for who, signature in lines.items())
+    return str(Note(text, found[:MAX_SIGNATURES]))
+
+
 def _read_signature(line: str) -> tuple[str, bytes, bytes]:
     name, _, data = line.removeprefix(_SIGNATURE).partition(" ")
     raw = decode_base64(data)

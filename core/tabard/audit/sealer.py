@@ -6,12 +6,13 @@ refused, and told about.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tabard.audit.checkpoint import Checkpoint, open_checkpoint
 from tabard.audit.checkpoint_file import CheckpointFile, Kept
 from tabard.audit.merkle import Frontier
-from tabard.audit.note import Note, NoteError, NoteKey, NoteSigner
+from tabard.audit.note import Note, NoteError, NoteKey, NoteSigner, merge_notes
 from tabard.audit.sealed import Sealed
 from tabard.clock import Clock, read_clock
 from tabard.errors import AuditError, StoreError
@@ -61,9 +62,9 @@ class Sealer:
             to seal; None for an empty log.
 
         Raises:
-            AuditError: The log is not the one that was sealed before, or a witness has seen
-                another one.
-            StoreError: The log or the file cannot be read or written, or a witness is away.
+            AuditError: The log is not the one that was sealed before.
+            StoreError: The log or the file cannot be read or written, or a witness is away or
+                says that it has seen another log.
         """
         with self._files[0].locked():
             before = self._before()
@@ -89,9 +90,12 @@ class Sealer:
     def _cosign_again(self, before: Sealed) -> Sealed:
         """The same checkpoint once more, for witnesses that were not asked at the time.
 
+        Who has cosigned it before stays under it.
+
         It is kept in the files only: the database's row is never changed.
         """
-        sealed = self._sign(before.frontier())
+        fresh = self._sign(before.frontier())
+        sealed = replace(fresh, note=merge_notes([fresh.note, before.note]))
         self._keep(sealed)
         return sealed
 
@@ -132,13 +136,15 @@ class Sealer:
                 self._seen[witness.url] = size
                 return answer
             if answer > size:
-                raise AuditError(
-                    f"the log was rolled back: the witness {witness.key.name} has seen "
-                    f"{answer} entries, and {size} are there",
-                    entry=size + 1,
+                # Nobody has signed this number: an alarm, and no proof of a rollback.
+                raise StoreError(
+                    f"the witness {witness.key.name} says that it has cosigned a later checkpoint: "
+                    f"it claims a size of {answer}, and {size} entries are there"
                 )
             seen = answer
-        raise StoreError(f"the witness {witness.key.name} does not agree on what it has seen")
+        raise StoreError(
+            f"the witness {witness.key.name} claims a size of {seen}, and another one before"
+        )
 
     def _grown(self, seen: int, size: int) -> Grown:
         """The proof that the log goes on from what a witness has seen."""

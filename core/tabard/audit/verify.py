@@ -6,6 +6,7 @@ What that alone cannot show is listed in every answer (`Verification.not_proven`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Protocol
@@ -16,10 +17,10 @@ from tabard.audit.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoin
 from tabard.audit.evidence import Evidence
 from tabard.audit.log_limits import history_limits, pruning_limits, seal_limits
 from tabard.audit.merkle import Frontier
-from tabard.audit.note import Note, NoteError
+from tabard.audit.note import Note, NoteError, merge_notes
 from tabard.audit.sealed import Sealed
 from tabard.audit.stored import StoredRecord
-from tabard.errors import AuditError
+from tabard.errors import AuditError, StoreError
 
 
 class Log(Protocol):
@@ -90,14 +91,21 @@ def verify_log(
         StoreError: The log cannot be read.
     """
     given = given or Evidence()
-    count, pruned = _extent(log)
     kept = list(dict.fromkeys(outside))
-    heads, signed = _heads([*_sealed_notes(log), *kept], given, count)
+    # The checkpoints before the count: of a log that grows meanwhile none covers more than that.
+    notes = [*_sealed_notes(log), *kept]
+    count, pruned = _extent(log)
+    heads, signed = _heads(notes, given, count)
     origin = signed.checkpoint.origin if signed else next((k.name for k in given.keys), "")
     earlier = given.earlier(origin, start=pruned.size, size=count)
     records = takewhile(lambda record: record.index <= count, log.stored_records())
     reading = _Reading(pruned, [heads, earlier.roots])
-    reading.read(records, count)
+    try:
+        reading.read(records, count)
+    except AuditError:
+        if _was_pruned(log, since=pruned.size):
+            raise StoreError("the log was pruned while it was verified; verify it again") from None
+        raise
     outer = max((Checkpoint.parse(Note.parse(note).text).size for note in kept), default=0)
     witnesses = () if signed is None else tuple(name for name, _ in signed.witnesses)
     sealed = max(heads, default=0)
@@ -116,8 +124,20 @@ def verify_log(
     )
 
 
+def _was_pruned(log: Log, *, since: int) -> bool:
+    try:
+        pruned = log.pruned()
+    except ValueError:
+        return False
+    return pruned is not None and pruned.size > since
+
+
 def _extent(log: Log) -> tuple[int, Frontier]:
     """How many entries there have to be, and the tree over those that were pruned."""
+    try:
+        pruned = log.pruned()
+    except ValueError:
+        raise AuditError("a checkpoint was changed in the database") from None
     count, last = log.extent()
     if last > count:
         raise AuditError(f"entry {count + 1} was never written by tabard", entry=count + 1)
@@ -125,7 +145,6 @@ def _extent(log: Log) -> tuple[int, Frontier]:
     if first is not None and first < 1:
         raise AuditError(f"entry {first} was never written by tabard", entry=first)
     try:
-        pruned = log.pruned()
         return count, Frontier() if pruned is None else pruned.frontier()
     except ValueError:
         raise AuditError("a checkpoint was changed in the database") from None
@@ -266,16 +285,33 @@ def _heads(
         if heads.setdefault(head.size, head.root) != head.root:
             raise AuditError(f"two checkpoints of {head.size} entries contradict each other")
         latest[note] = head.size
-    return heads, _latest([note for note in latest if latest[note] == max(heads)], given)
+    return heads, _latest(latest, given)
 
 
-def _latest(notes: list[str], given: Evidence) -> SignedCheckpoint | None:
-    """The checkpoint that covers most, in the copy that most witnesses have cosigned."""
+def _latest(sizes: dict[str, int], given: Evidence) -> SignedCheckpoint | None:
+    """The checkpoint that covers most, with all that was signed under any copy of it."""
     if not given.keys:
         return None
-    if not notes:
+    if not sizes:
         if given.quorum:
             raise AuditError("no witness has cosigned anything: there is no checkpoint")
+        if not given.known:
+            raise AuditError("no checkpoint by the key that was given is there: nothing is signed")
         return None
-    fullest = max(notes, key=lambda note: len(Note.parse(note).signatures))
-    return given.open(fullest)
+    last = max(sizes.values())
+    try:
+        return given.open(merge_notes(note for note, size in sizes.items() if size == last))
+    except AuditError as error:
+        raise AuditError(f"{error}{_witnessed(sizes, given)}") from None
+
+
+def _witnessed(sizes: dict[str, int], given: Evidence) -> str:
+    """How far each witness has cosigned, for a last checkpoint that too few of them have."""
+    until: dict[str, int] = {}
+    for note, size in sizes.items():
+        for key in given.witnesses:
+            with suppress(NoteError):  # a line in its name that does not hold
+                if Note.parse(note).signed_by(key) is not None:
+                    until[key.name] = max(size, until.get(key.name, 0))
+    told = ", ".join(f"up to {size} by {name}" for name, size in until.items())
+    return f"; witnessed {told}" if told else ""

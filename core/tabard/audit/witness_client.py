@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
+from urllib.parse import urlsplit
 
 from tabard.audit.merkle import Frontier, grown_from, prove_consistency
 from tabard.audit.note import COSIGNATURE, Note, NoteError, NoteKey
 from tabard.audit.witness import Request
-from tabard.errors import AuditError, ConfigurationError, StoreError
+from tabard.errors import ConfigurationError, StoreError
 
 TIMEOUT = 10.0
-"""Seconds a witness may take."""
+"""Seconds a witness may take, for the whole of its answer."""
 
 _MAX_ANSWER = 65_536
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,19})\n?")
@@ -40,7 +42,7 @@ class WitnessAddress:
             ConfigurationError: It is none.
         """
         url, _, vkey = text.partition("=")
-        if not url.startswith(("http://", "https://")):
+        if not _is_usable(url):
             raise ConfigurationError("expected a witness as URL=VERIFIER-KEY")
         try:
             key = NoteKey.parse(vkey)
@@ -49,6 +51,19 @@ class WitnessAddress:
         if key.algorithm != COSIGNATURE:
             raise ConfigurationError(f"a witness: {key.name} is the key of a log, not of a witness")
         return cls(url.rstrip("/"), key)
+
+
+def _is_usable(url: str) -> bool:
+    """Whether a witness can be asked there at all: a host, a port there is, a path."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host.encode("idna")
+    except ValueError:
+        return False
+    is_plain = re.fullmatch(r"[!-~]+", url) is not None
+    is_web = parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
+    return is_plain and is_web and "@" not in parts.netloc and bool(host) and port != 0
 
 
 class Grown:
@@ -73,14 +88,13 @@ def ask_witness(witness: WitnessAddress, note: str, grown: Grown) -> int | str:
         The cosignature's line; or the size the witness has seen, where it is another one.
 
     Raises:
-        AuditError: It has seen another log of this name.
-        StoreError: It cannot be reached, refuses, or its answer does not hold.
+        StoreError: It cannot be reached, refuses, or its answer does not hold. What it says to a
+            refusal nobody has signed, so that it proves nothing about the log.
     """
     name = witness.key.name
     try:
-        status, kind, text = _post(
-            witness, str(Request(old=grown.size, proof=grown.proof, note=note))
-        )
+        request = str(Request(old=grown.size, proof=grown.proof, note=note))
+        status, kind, text = _post_in_time(witness, request)
     except (OSError, ValueError, HTTPException) as error:
         raise StoreError(f"the witness {name} cannot be reached: {type(error).__name__}") from None
     if status == 200:
@@ -90,11 +104,43 @@ def ask_witness(witness: WitnessAddress, note: str, grown: Grown) -> int | str:
         return int(seen[1])
     # It knows us at this very size (409), or what we were then (422), and that is not in the log.
     if grown.size and (status == 422 or (status == 409 and seen)):
-        raise AuditError(
-            f"the log may have been rewritten: the witness {name} refuses the checkpoint "
-            f"({status}), as it does not go on from the {grown.size} entries it has seen"
+        raise StoreError(
+            f"the log may have been rewritten: the witness {name} claims a size of {grown.size}, "
+            f"and that the checkpoint does not go on from there ({status})"
         )
     raise StoreError(f"the witness {name} refuses the checkpoint ({status})")
+
+
+_asked: dict[str, threading.Thread] = {}
+
+
+def _post_in_time(witness: WitnessAddress, body: str) -> tuple[int, str, str]:
+    """Its answer, or an end to the waiting: a timeout of the socket counts for each byte anew.
+
+    Raises:
+        OSError: It takes too long, or still drips at its last answer.
+        ValueError: As of `_post`.
+        HTTPException: As of `_post`.
+    """
+    found: list[tuple[int, str, str] | Exception] = []
+
+    def work() -> None:
+        try:
+            found.append(_post(witness, body))
+        except Exception as error:
+            found.append(error)
+
+    last = _asked.get(witness.url)
+    if last is not None and last.is_alive():
+        raise TimeoutError
+    _asked[witness.url] = thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    if not found:
+        raise TimeoutError
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def _post(witness: WitnessAddress, body: str) -> tuple[int, str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tabard import AuditError, Authority, ConfigurationError, Guard, Session, ToolCall
+from tabard import AuditError, Authority, ConfigurationError, Guard, Session, StoreError, ToolCall
 from tabard.audit import verify_log
 from tabard.audit.chain import leaf_hash
 from tabard.audit.note import COSIGNATURE, NoteSigner
@@ -185,6 +185,32 @@ class TestWitness:
         assert not says(found, "did not rewrite")
         assert says(verify(), "The signatures of w.example")
 
+    def test_older_one(self, verify: Any, grown: Any, home: Path, tamper: Any) -> None:
+        """Where an earlier checkpoint was witnessed, the refusal says how far."""
+        signer = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE)
+        text = (first := grown()).partition("\n\n")[0] + "\n"
+        tamper(
+            "UPDATE checkpoint SET note = cosigned(note)",
+            cosigned=lambda kept: kept + signer.cosign(text, 1_800_000_000),
+        )
+        assert verify(witnesses=[str(signer.key)]).witnesses == ("w.example",)
+        grown()
+        size = first.split("\n")[1]
+        with pytest.raises(AuditError, match=f"not 1; witnessed up to {size} by w.example"):
+            verify(witnesses=[str(signer.key)])
+
+
+class TestKeyNobodyUsed:
+    def test_nothing_signed(self, verify: Any, guard: Guard, grown: Any) -> None:
+        """A key that was given and checks nothing is no reason to call a log verified."""
+        key = str(NoteSigner("x.example", Ed25519PrivateKey.generate()).key)
+        verify()
+        with pytest.raises(AuditError, match="no checkpoint by the key that was given"):
+            verify(keys=[key])
+        grown()
+        with pytest.raises(AuditError, match="no key that was given"):
+            verify(keys=[key])
+
 
 class TestPruning:
     def test_without_a_record_of_it(self, verify: Any, grown: Any, tamper: Any) -> None:
@@ -257,6 +283,64 @@ class TestRows:
         tamper("UPDATE sqlite_sequence SET seq = 'abc' WHERE name = 'record'")
         with pytest.raises(AuditError):
             verify_log(SqliteStore(home / "state.db"))
+
+
+class TestGrowing:
+    """A log that grows, is sealed or pruned while it is verified is not called tampered with."""
+
+    @pytest.mark.parametrize("read", ["extent", "first_index", "pruned", "checkpoints"])
+    @pytest.mark.parametrize("after", [False, True])
+    def test_sealed_meanwhile(
+        self, verify: Any, grown: Any, monkeypatch: Any, read: str, after: bool
+    ) -> None:
+        grown()
+        real = getattr(SqliteStore, read)
+        done: list[bool] = []
+
+        def slow(store: SqliteStore, *asked: Any) -> Any:
+            found = real(store, *asked) if after else None
+            if not done:
+                done.append(True)
+                grown()
+            return found if after else real(store, *asked)
+
+        monkeypatch.setattr(SqliteStore, read, slow)
+        assert verify().sealed
+        assert done
+
+    @pytest.mark.parametrize("where", ["database", "file"])
+    def test_truncated(self, verify: Any, grown: Any, tamper: Any, home: Path, where: str) -> None:
+        """A checkpoint beyond the end is tampering, wherever it is left."""
+        size = int(grown().split("\n")[1])
+        grown()
+        tamper(
+            f"DELETE FROM record WHERE id > {size}",
+            f"UPDATE sqlite_sequence SET seq = {size} WHERE name = 'record'",
+            *([f"DELETE FROM checkpoint WHERE size > {size}"] if where == "file" else []),
+        )
+        if where == "database":
+            (home / "checkpoints.log").unlink()
+        with pytest.raises(AuditError, match=f"entry {size + 1} is missing: a checkpoint covers"):
+            verify()
+
+    def test_pruned_meanwhile(
+        self, verify: Any, grown: Any, guard: Guard, clock: Any, monkeypatch: Any
+    ) -> None:
+        grown()
+        clock.now += 400 * 86_400
+        retention = Retention(store=guard._store, clock=clock)
+        real = SqliteStore.stored_records
+
+        def slow(store: SqliteStore, **asked: Any) -> Any:
+            monkeypatch.setattr(SqliteStore, "stored_records", real)
+            plan = retention.plan(datetime.fromtimestamp(clock.now - 200 * 86_400, UTC))
+            retention.prune(plan, reason="over")
+            return real(store, **asked)
+
+        monkeypatch.setattr(SqliteStore, "stored_records", slow)
+        with pytest.raises(StoreError, match="pruned while it was verified"):
+            verify()
+        assert verify().pruned
 
 
 def test_never_nothing(verify: Any, authority: Authority) -> None:

@@ -22,7 +22,7 @@ from tabard.audit.checkpoint import Checkpoint, open_checkpoint
 from tabard.audit.checkpoint_file import CheckpointFile, Kept
 from tabard.audit.export import export_log, new_export
 from tabard.audit.merkle import Frontier, grown_from, leaf_hash, over, prove_consistency
-from tabard.audit.note import COSIGNATURE, NoteSigner
+from tabard.audit.note import COSIGNATURE, Note, NoteSigner
 from tabard.audit.witness import Request, Witness
 from tabard.audit.witness_client import WitnessAddress
 from tabard.audit.witness_server import serve_witness
@@ -236,7 +236,7 @@ class TestElsewhere:
         guard.admit(ALLOWED, session=session)
         sealed = open_seal().seal()
         assert sealed is not None
-        kept = CheckpointFile(elsewhere / (own or "checkpoints.log")).read()
+        kept = CheckpointFile(elsewhere / (own or "key.checkpoints.log")).read()
         assert kept == CheckpointFile(home / "checkpoints.log").read()
         guard.close()
         shutil.rmtree(home)
@@ -248,6 +248,33 @@ class TestElsewhere:
                 transaction.append("test", '"x":1')
         with pytest.raises(AuditError, match="rewritten"):
             open_seal().seal()
+
+    def test_two_keys_in_a_folder(self, home: Path, elsewhere: Path) -> None:
+        """Each log has a file of its own there; one of another log is refused as unusable."""
+        other = home.with_name("other")
+        Authority.open(other, trust_domain="other.example").close()
+        (other / "log" / "key.pem").rename(elsewhere / "other.pem")
+        for where, name in ((home, "key"), (other, "other")):
+            sealed = Seal.open(where, key=elsewhere / f"{name}.pem").seal()
+            assert sealed is not None
+            assert CheckpointFile(elsewhere / f"{name}.checkpoints.log").read()
+        taken = elsewhere / "key.checkpoints.log"
+        with pytest.raises(ConfigurationError, match="--checkpoints"):
+            Seal.open(other, key=elsewhere / "other.pem", checkpoints=taken)
+
+    def test_file_of_an_earlier_version(
+        self, home: Path, elsewhere: Path, guard: Guard, session: Session
+    ) -> None:
+        """It is gone on with where it is of this log, and never passed over when it is damaged."""
+        old, key = elsewhere / "checkpoints.log", elsewhere / "key.pem"
+        Seal.open(home, key=key, checkpoints=old).seal()
+        guard.admit(ALLOWED, session=session)
+        Seal.open(home, key=key).seal()
+        assert len(CheckpointFile(old).read()) == 2
+        assert not (elsewhere / "key.checkpoints.log").exists()
+        old.write_bytes(b"x" + old.read_bytes())
+        with pytest.raises(AuditError, match="first line"):
+            Seal.open(home, key=key)
 
     def test_new_file(self, home: Path, seal: Seal, elsewhere: Path) -> None:
         """A file that is begun later knows what the home's says until then."""
@@ -441,7 +468,7 @@ class TestWitness:
         open_seal().seal()
         with SqliteStore(before / "state.db").transaction(1.0) as transaction:
             transaction.append("test", '"x":1')
-        with pytest.raises(AuditError, match="rolled back"):
+        with pytest.raises(StoreError, match="has cosigned a later checkpoint: it claims"):
             open_seal(before).seal()
 
     def test_refuses_another_history(
@@ -460,7 +487,7 @@ class TestWitness:
         with SqliteStore(before / "state.db").transaction(1.0) as transaction:
             for _ in range(9):
                 transaction.append("test", '"x":1')
-        with pytest.raises(AuditError, match=r"may have been rewritten.*\(422\)"):
+        with pytest.raises(StoreError, match=r"may have been rewritten.*\(422\)"):
             open_seal(before).seal()
         assert SqliteStore(before / "state.db").latest_checkpoint() is None
 
@@ -499,6 +526,57 @@ class TestWitness:
         with new_export(path) as file:
             export_log(store, file, key=key, kept=kept.note)
         assert verify_export(path, keys=[str(key)], witnesses=[str(witness.key)]).records
+
+    def test_one_after_the_other(
+        self,
+        witnessed: tuple[Witness, Callable[..., Seal]],
+        home: Path,
+        tmp_path: Path,
+    ) -> None:
+        """Whoever has cosigned a checkpoint stays under it: note, home and export say so."""
+        witness, open_seal = witnessed
+        open_seal().seal()
+        signer = NoteSigner("w2.example", Ed25519PrivateKey.generate(), COSIGNATURE)
+        other = Witness(signer, [open_seal().key], tmp_path / "w2.db", clock=time.time)
+        server = serve_witness(other, "127.0.0.1", 0)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        sealed = Seal.open(home, witnesses=[WitnessAddress(url, other.key)]).seal()
+        server.shutdown()
+        server.server_close()
+        assert sealed is not None
+        both = [witness.key, other.key]
+        assert len(open_checkpoint(sealed.note, [open_seal().key], both).witnesses) == 2
+        place = Home.locate(home)
+        store, key = SqliteStore(place.database), read_verifier_key(place)
+        asked = [str(one) for one in both]
+        assert len(verify_home(place, store, witnesses=asked).witnesses) == 2
+        kept = CheckpointFile(home / "checkpoints.log").last()
+        assert kept is not None
+        with new_export(tmp_path / "log.jsonl") as file:
+            export_log(store, file, key=key, kept=kept.note)
+        verify_export(tmp_path / "log.jsonl", keys=[str(key)], witnesses=asked)
+
+    def test_on_two_lines(self, home: Path, seal: Seal, tmp_path: Path) -> None:
+        """Files in which each line has one of the cosignatures are read as one that has both."""
+        sealed = seal.seal()
+        assert sealed is not None
+        file, text = CheckpointFile(home / "checkpoints.log"), Note.parse(sealed.note).text
+        signers = [
+            NoteSigner(name, Ed25519PrivateKey.generate(), COSIGNATURE)
+            for name in ("w1.example", "w2.example")
+        ]
+        for one in signers:
+            note = sealed.note + one.cosign(text, 1)
+            file.append(Kept(size=sealed.size, note=note, sealed_at=1))
+        keys = [one.key for one in signers]
+        kept = file.last()
+        assert kept is not None
+        assert len(open_checkpoint(kept.note, [seal.key], keys).witnesses) == 2
+        place = Home.locate(home)
+        asked = [str(key) for key in keys]
+        found = verify_home(place, SqliteStore(place.database), witnesses=asked)
+        assert len(found.witnesses) == 2
 
     @pytest.mark.parametrize(
         "answer",
@@ -542,6 +620,70 @@ class TestWitness:
     def test_key_of_a_log(self, home: Path, seal: Seal) -> None:
         with pytest.raises(ConfigurationError, match="not of a witness"):
             WitnessAddress.parse(f"http://a={seal.key}")
+
+    @pytest.mark.parametrize(
+        "url",
+        ["http://[::1", "http://a b", "http://", "http://a:x", "http://\0", "http://a:99999",
+         "http://a:0", "http:///x", "http://a?b", "http://a#b", "http://a..b", "http://u@a",
+         "https://:1", "http://a\n"],
+    )  # fmt: skip
+    def test_unusable_address(self, url: str) -> None:
+        key = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE).key
+        with pytest.raises(ConfigurationError, match="expected a witness as"):
+            WitnessAddress.parse(f"{url}={key}")
+        for good in ("http://a", "https://a.example:8443/w/", "http://[::1]:80", "HTTP://A"):
+            assert WitnessAddress.parse(f"{good}={key}")
+
+    @pytest.mark.parametrize("headers", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"])
+    def test_drips(
+        self, home: Path, by_hand: Guard, session: Session, monkeypatch: Any, headers: bytes
+    ) -> None:
+        """One deadline for the whole answer, however steadily its bytes come in."""
+        monkeypatch.setattr("tabard.audit.witness_client.TIMEOUT", 0.5)
+        key = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE).key
+        over = threading.Event()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def serve() -> None:
+                client, _ = server.accept()
+                with client:
+                    client.sendall(headers)
+                    while not over.wait(0.1):
+                        client.sendall(b"H")
+
+            dripping = threading.Thread(target=serve, daemon=True)
+            dripping.start()
+            address = WitnessAddress(f"http://127.0.0.1:{server.getsockname()[1]}", key)
+            began = time.monotonic()
+            for _ in range(2):  # the second time it is still at its first answer
+                with pytest.raises(StoreError, match="cannot be reached: TimeoutError"):
+                    Seal.open(home, witnesses=[address]).seal()
+            assert time.monotonic() - began < 3
+            over.set()
+            dripping.join()
+
+    @pytest.mark.parametrize("number", [b"7", b"0", b"999999999"])
+    def test_number_that_is_made_up(
+        self, home: Path, by_hand: Guard, session: Session, number: bytes
+    ) -> None:
+        """A size nobody signed is what a witness claims, and proves nothing about the log."""
+        key = NoteSigner("w.example", Ed25519PrivateKey.generate(), COSIGNATURE).key
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def serve() -> None:
+                for _ in range(2):
+                    client, _ = server.accept()
+                    with client:
+                        client.recv(65_536)
+                        client.sendall(
+                            b"HTTP/1.1 409 X\r\nContent-Type: text/x.tlog.size\r\n"
+                            b"Content-Length: %d\r\n\r\n%s" % (len(number), number)
+                        )
+
+            threading.Thread(target=serve, daemon=True).start()
+            address = WitnessAddress(f"http://127.0.0.1:{server.getsockname()[1]}", key)
+            with pytest.raises(StoreError, match=r"w\.example (claims|says|refuses)"):
+                Seal.open(home, witnesses=[address]).seal()
 
     @pytest.mark.parametrize("text", ["", "x", "ftp://a=b", "http://a", "http://a=b", "=x"])
     def test_what_is_no_address(self, text: str) -> None:
