@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -115,7 +116,11 @@ def _compared(what: str, found: dict[str, float]) -> list[Row]:
 
 
 def _keep_offline() -> None:
-    """Before CrewAI is imported: it reads these once, and writes below HOME."""
+    """Before CrewAI is imported: it reads these once, and writes below HOME.
+
+    It also warns at each kickoff that a scripted model counts no tokens.
+    """
+    logging.disable(logging.WARNING)
     os.environ.update(
         CREWAI_DISABLE_TELEMETRY="true",
         CREWAI_DISABLE_TRACKING="true",
