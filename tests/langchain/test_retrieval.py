@@ -280,6 +280,29 @@ class TestBoundSearch:
         assert caught.value.code == "arg.missing"
         assert store.did == []
 
+    def test_nameless_retriever_inside_a_protected_one(self, mine: Session) -> None:
+        """One that writes no name of its own does not go by its parent's, nor by its search."""
+        ran: list[str] = []
+
+        class Nameless(BaseRetriever):
+            def _get_ls_params(self, **kwargs: Any) -> Any:
+                return {}
+
+            def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[Document]:
+                ran.append(query)
+                return []
+
+        class Outer(BaseRetriever):
+            def _get_relevant_documents(
+                self, query: str, *, run_manager: Any, **search: Any
+            ) -> list[Document]:
+                return Nameless().invoke(query, {"callbacks": run_manager.get_child()})
+
+        with mine, pytest.raises(AccessDenied) as caught:
+            protect_retriever(Outer(name="claims")).invoke("claim", config(True), **ONES)
+        assert caught.value.code == "no_grant"
+        assert ran == []
+
     def test_events_are_plain(self, mine: Session, store: FilteredStore) -> None:
         """What tracers and event streams get of a protected retriever can be written and copied."""
         found = protect_retriever(retriever_of(store, **ONES))

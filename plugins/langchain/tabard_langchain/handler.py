@@ -167,6 +167,9 @@ class TabardCallbackHandler(BaseCallbackHandler):
             # Never the event's `name`: a caller can set it by `run_name`.
             source = str((metadata or {}).get(NAME) or UNKNOWN)
             search = search_in(metadata)
+            if search is not None and search.is_for_another():
+                # Inside a protected retriever: one that writes no name of its own has none.
+                source, search = UNKNOWN, None
             if search is not None:
                 permit = search.ask(source, query, caller)
                 search.lend(query, permit)

@@ -28,7 +28,16 @@ class Search:
         injected: Those of them the host application supplied.
     """
 
-    __slots__ = ("_lock", "_owner", "_permit", "_query", "injected", "narrowing", "parameters")
+    __slots__ = (
+        "_lock",
+        "_owner",
+        "_permit",
+        "_query",
+        "_shown",
+        "injected",
+        "narrowing",
+        "parameters",
+    )
 
     def __init__(
         self, owner: object, parameters: Mapping[str, Any], bound: Mapping[str, Any]
@@ -50,6 +59,7 @@ class Search:
         self._lock = threading.Lock()
         self._permit: Permit | None = None
         self._query: str | None = None
+        self._shown = False
 
     def __repr__(self) -> str:
         """Tells nothing: tracers write down the metadata it travels in."""
@@ -63,6 +73,12 @@ class Search:
         """
         action = Retrieval(source, query, narrowing=self.narrowing, injected=self.injected)
         return admit(action, session=session)
+
+    def is_for_another(self) -> bool:
+        """Whether a run has been decided by it before: a search is one run's, and no child's."""
+        with self._lock:
+            shown, self._shown = self._shown, True
+        return shown
 
     def lend(self, query: str, permit: Permit) -> None:
         """Leave the handler's permit for the body."""
